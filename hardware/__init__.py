@@ -1,0 +1,1 @@
+"""What a machine is: limits, timing, prices and cells, as tables with sources."""

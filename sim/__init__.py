@@ -1,0 +1,5 @@
+"""Engines that run programs; comparison, report and the command line."""
+
+from sim.run import Run
+
+__all__ = ["Run"]

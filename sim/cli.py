@@ -1,0 +1,207 @@
+"""The command ``spikeport``: train, export, run, report, machines. Thin: each command is one call of the library."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import typer
+
+from export.package import PackageError, write_npz
+from sim import engines
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Train a spiking network once; run it on a Loihi-class chip, a superconducting circuit and ONNX; "
+    "get one sourced energy report.\n\n"
+    "The whole way: spikeport train digits -o out; spikeport export out/network.npz --to loihi -o out/chip.npz; "
+    "spikeport run out/chip.npz --on loihi --input out/test.npz -o out/run-loihi; "
+    "spikeport report out/run-* -o out.",
+)
+
+Out = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
+
+
+@app.command()
+def train(
+    task: Annotated[str, typer.Argument(help="What to train: 'digits' (conv net, Loihi and ONNX) or 'xor' (SFQ).")],
+    output: Out,
+    epochs: Annotated[int, typer.Option(help="Epochs; 0 takes the task's own.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in the output folder.")] = False,
+) -> None:
+    """Train a network on real data; write network.npz, test.npz (x, labels) and a checkpoint.
+
+    Needs the extra [train]. Stop it with Ctrl-C and go on with --resume: the result has the same bits.
+    """
+    _need("torch", "train")
+    from neuro import tasks
+
+    done = tasks.train(task, folder=output, epochs=epochs or None, seed=seed, resume=resume)
+    from export.from_torch import from_torch
+
+    network = from_torch(done.module, done.input_shape, dt_s=done.dt_s, name=task)
+    network.save(output / "network.npz")
+    write_npz(output / "test.npz", {"x": done.x, "labels": done.labels})
+    typer.echo(f"{network}\ntest accuracy {done.accuracy:.4f}\nwrote {output / 'network.npz'} and {output / 'test.npz'}")
+
+
+@app.command()
+def export(
+    network: Annotated[Path, typer.Argument(help="A network (.npz) that 'spikeport train' or Network.save wrote.")],
+    to: Annotated[str, typer.Option(help="Kind of program: loihi, onnx or sfq.")],
+    output: Out,
+) -> None:
+    """Turn a network into one machine's program; say what was lost and how full the machine is.
+
+    Files other tools open: onnx writes .onnx, sfq a SPICE deck .cir, loihi integers and JSON in one .npz.
+    """
+    kind, net = engines.load(network)
+    if kind != "network":
+        raise PackageError(f"{network}: is already a {kind} program; export takes a network")
+    program = engines.compile_for(to, net)
+    path = program.save(output)
+    typer.echo(f"{path}: {to} program {program.hash()[:12]}")
+    for resource, (used, most) in program.usage.items():
+        typer.echo(f"  uses {resource}: {used} of {most}")
+    for loss in program.losses:
+        typer.echo(f"  lost at {loss.node}: {loss.what}: {loss.size:.4g}")
+
+
+@app.command()
+def run(
+    program: Annotated[Path, typer.Argument(help="A program, or a network, which is then exported first.")],
+    on: Annotated[str, typer.Option(help="The machine; 'spikeport machines' lists them.")],
+    output: Out,
+    input: Annotated[Path | None, typer.Option(help="X.npz with x as (samples, T, ...) or (samples, ...).")] = None,
+    steps: Annotated[int, typer.Option(help="For x without a time axis: show it this many steps.", min=1)] = 8,
+    samples: Annotated[int, typer.Option(help="Only the first so many samples; 0 for all.", min=0)] = 0,
+) -> None:
+    """Run a program on a machine; write run.npz (y, probes) and run.json (counts, seed, versions).
+
+    A plain .cir deck runs without --input and gives the waveforms of its .print lines.
+    """
+    kind, loaded = engines.load(program)
+    x, labels = (None, None) if input is None else read_input(input, _input_rank(kind, loaded), steps)
+    if samples and x is not None:
+        x, labels = x[:samples], None if labels is None else labels[:samples]
+    with _bar(f"{on}") as progress:
+        done = engines.run(loaded, x, on, labels=labels, progress=progress)
+    done.save(output)
+    typer.echo(
+        f"{output}: {done.samples} samples x {done.steps} steps on {on} in {done.wall_s:.2f} s, "
+        f"y {done.y.shape}, {int(done.y.sum())} output spikes"
+    )
+    for note in done.notes:
+        typer.echo(f"  note: {note}")
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is the one the others are compared with.")],
+    output: Out,
+    prices: Annotated[list[str] | None, typer.Option(help="MACHINE=TABLE, as in loihi=loihi1_sanafe; repeatable.")] = None,
+    title: Annotated[str, typer.Option(help="Title of the report.")] = "spikeport report",
+) -> None:
+    """Price runs and write report.json and a self-contained report.html; print the table.
+
+    Every figure names its price table and the grade of its worst constant.
+    """
+    from sim.report import report_runs, show
+    from sim.run import Run
+
+    tables = dict(p.split("=", 1) for p in prices or [] if "=" in p)
+    if len(tables) < len(prices or []):
+        raise ValueError(f"--prices takes MACHINE=TABLE, got {prices}; 'spikeport machines' lists the tables")
+    made = report_runs([Run.load(folder) for folder in runs], title=title, prices=tables)
+    made.save(output)
+    show(made)
+    typer.echo(f"wrote {output / 'report.json'} and {output / 'report.html'}")
+
+
+@app.command()
+def machines() -> None:
+    """List engines, what each lacks here, and the profiles and price tables there are."""
+    from hardware.tables import list_tables
+
+    for e in engines.ENGINES.values():
+        state = "ready" if not e.missing() else "needs " + "; ".join(e.missing())
+        typer.echo(f"{e.name:<16} {e.about:<46} takes {e.kind:<8} {state}")
+    typer.echo("")
+    for name, title in list_tables():
+        typer.echo(f"{name:<32} {title}")
+
+
+def read_input(
+    path: Path, rank: int | None, steps: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """``x`` as (samples, T, ...) and ``labels`` or None from an ``.npz``.
+
+    ``rank``: axes of one step of the network; an ``x`` without the time axis is repeated ``steps`` times.
+    Errors: ``PackageError`` naming the file and what it should hold.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as z:
+            x, labels = z["x"], z["labels"] if "labels" in z.files else None
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise PackageError(f"{path}: must be an .npz with an array 'x' (samples, T, ...): {error}") from None
+    if rank is not None and x.ndim == rank + 1:
+        x = np.repeat(x[:, None], steps, axis=1)
+    if rank is not None and x.ndim != rank + 2:
+        raise PackageError(f"{path}: x has shape {x.shape}; the network takes (samples, T) and {rank} more axes")
+    return x, labels
+
+
+def _input_rank(kind: str, program: Any) -> int | None:
+    if kind == "network":
+        return len(program.shapes()[program.input])
+    shape = getattr(program, "input_shape", None)
+    return None if shape is None else len(shape)
+
+
+def _need(module: str, extra: str) -> None:
+    import importlib.util
+
+    if importlib.util.find_spec(module) is None:
+        raise ValueError(f"this command needs {module}: pip install 'spikeport[{extra}]'")
+
+
+class _bar:
+    """A progress bar as a ``progress(share)`` callback; silent where the output is no terminal."""
+
+    def __init__(self, label: str) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), transient=True
+        )
+        self.task = self.bar.add_task(label, total=1.0)
+
+    def __enter__(self) -> engines.Progress:
+        self.bar.start()
+        return lambda share: self.bar.update(self.task, completed=share)
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+
+def main() -> None:
+    """Entry point: a user's error is one line on standard error and exit code 2; a fault keeps its traceback."""
+    try:
+        app(standalone_mode=True)
+    except ValueError as error:
+        print(f"spikeport: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("spikeport: stopped; what was written is whole, --resume goes on", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()
