@@ -1,0 +1,7 @@
+"""Training methods, one a file. Each is a value with one call:
+
+    method(model, loss, x, y) -> (mean loss, sum over t of o[t])
+
+It runs ``x (N, T, ...)`` forward and the loss backward, adds to the parameters' gradients, and steps no optimizer.
+The loss of a batch is ``L = (1/T) sum_t loss(o[t], y)``.
+"""

@@ -1,0 +1,1 @@
+"""Networks, one a file: functions that return a module which steps with explicit state."""

@@ -1,0 +1,186 @@
+"""Thin torch shells around the pure law: state goes in and comes out, no module keeps any.
+
+    step(module, x[t], state) -> (y[t], state)                   one step, ``x[t] (N, ...)``
+    steps(module, x, state)   -> (y, state)                      K steps at once, ``x (K, N, ...)``
+
+A state is None where a module has none, a tuple of tensors for a neuron, a list for a container; None as input
+means the state before the first step. ``steps`` goes layer by layer, so that a layer without memory sees all K
+steps as one batch; its result is that of K calls of ``step`` up to the rounding of the larger matrix product.
+SpikingJelly's modules take part through their own functional step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from neuro.neuron import Law, Rate
+from neuro.surrogate import ATan, Surrogate
+
+ModuleState: TypeAlias = Any
+"""None, a tuple of tensors, or a list of these."""
+
+TIMELESS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool1d, nn.AvgPool2d, nn.MaxPool2d, nn.Identity, nn.ReLU)
+"""Layers whose answer to one step depends neither on other steps nor on chance: K steps may share one call."""
+
+
+class Spiking(nn.Module):
+    """A population under one :class:`neuro.neuron.Law`: ``forward(x, state) -> (s, state)``, shapes as ``x``.
+
+    ``surrogate`` gives the backward slope and does not touch the forward value.
+    """
+
+    def __init__(self, law: Law | None = None, surrogate: Surrogate | None = None) -> None:
+        super().__init__()
+        self._law = Law() if law is None else law
+        self.surrogate = ATan() if surrogate is None else surrogate
+
+    @property
+    def law(self) -> Law:
+        """The law in numbers, as exported."""
+        return self._law
+
+    def stepping_law(self) -> Law:
+        """The law that steps; a trainable one holds tensors."""
+        return self._law
+
+    def forward(self, x: Tensor, state: ModuleState = None) -> tuple[Tensor, ModuleState]:
+        """``x, state (N, ...) -> spikes, state``."""
+        law = self.stepping_law()
+        if state is None:
+            state = law.initial(torch.zeros_like(x, requires_grad=False))
+        return law.step(state, x, self.surrogate.of(law))
+
+    def extra_repr(self) -> str:
+        return f"{self.law}, {self.surrogate}"
+
+
+@dataclass(frozen=True)
+class _TensorRate(Rate):
+    """:class:`Rate` with a tensor in training, where the number check does not apply."""
+
+    def __post_init__(self) -> None:
+        """No check: sigmoid keeps the rate in (0, 1)."""
+
+
+class ParametricSpiking(Spiking):
+    """A population with one trainable leak, ``rate = sigmoid(w)`` (ParametricLIF, Fang et al. 2021).
+
+    ``law.charge`` must be a :class:`Rate`; its rate is where training starts. Errors: ``ValueError`` otherwise.
+    """
+
+    def __init__(self, law: Law, surrogate: Surrogate | None = None) -> None:
+        if not isinstance(law.charge, Rate) or not 0.0 < law.charge.rate < 1.0:
+            raise ValueError(f"ParametricSpiking.law: charge must be Rate with 0 < rate < 1, got {law.charge}")
+        super().__init__(law, surrogate)
+        self.w = nn.Parameter(torch.logit(torch.tensor(law.charge.rate)))
+
+    @property
+    def law(self) -> Law:
+        """The law with the rate as trained."""
+        rate = self._law.charge
+        return replace(self._law, charge=replace(rate, rate=float(self.w.detach().sigmoid())))
+
+    def stepping_law(self) -> Law:
+        """The law with the rate as a tensor, so that its gradient flows."""
+        rate = self._law.charge
+        if not isinstance(rate, Rate):
+            raise ValueError(f"ParametricSpiking.law: charge must be Rate, got {rate}")
+        tensor: Any = self.w.sigmoid()
+        return replace(self._law, charge=_TensorRate(tensor, rate.decay_input, rate.rest))
+
+
+class Stack(nn.Sequential):
+    """Modules in a row, stepped with explicit state: ``forward(x, state) -> (y, state)``."""
+
+    def forward(self, x: Tensor, state: ModuleState = None) -> tuple[Tensor, ModuleState]:  # type: ignore[override]
+        """One step of every module, ``x (N, ...)``."""
+        return _chain(self, x, state, step)
+
+
+def step(module: nn.Module, x: Tensor, state: ModuleState = None) -> tuple[Tensor, ModuleState]:
+    """One step of any module: ``x (N, ...) -> (y, state)``.
+
+    Errors: ``ValueError`` for a SpikingJelly module in step mode 'm', which wants all steps at once.
+    """
+    if isinstance(module, nn.Sequential):
+        return _chain(module, x, state, step)
+    if takes_state(module):
+        y, state = module(x, state)
+        return y, state
+    if hasattr(module, "single_step_functional_forward"):
+        return _functional(module, x, state)
+    if getattr(module, "step_mode", "s") != "s":
+        raise ValueError(
+            f"{type(module).__name__}: step_mode is 'm'; call spikingjelly.activation_based.functional."
+            "set_step_mode(net, 's'), a Stack steps the time itself"
+        )
+    return module(x), None
+
+
+def steps(
+    module: nn.Module, x: Tensor, state: ModuleState = None, *, carry: Callable[[ModuleState], ModuleState] | None = None
+) -> tuple[Tensor, ModuleState]:
+    """K steps: ``x (K, N, ...) -> (y (K, N, ...), state)``. ``carry`` is applied to each state passed on."""
+    if isinstance(module, nn.Sequential):
+        return _chain(module, x, state, lambda m, x, s: steps(m, x, s, carry=carry))
+    if _timeless(module):
+        return module(x.flatten(0, 1)).unflatten(0, x.shape[:2]), None
+    out = []
+    for now in x:
+        y, state = step(module, now, state)
+        state = state if carry is None else carry(state)
+        out.append(y)
+    return torch.stack(out), state
+
+
+def unroll(module: nn.Module, x: Tensor) -> Tensor:
+    """All steps from the initial state: ``x (N, T, ...) -> y (N, T, ...)``."""
+    return steps(module, x.transpose(0, 1))[0].transpose(0, 1)
+
+
+def detach(state: ModuleState) -> ModuleState:
+    """The same state without its history: what SLTT carries from step to step."""
+    if isinstance(state, Tensor):
+        return state.detach()
+    if isinstance(state, dict):
+        return {k: detach(s) for k, s in state.items()}
+    return type(state)(detach(s) for s in state) if isinstance(state, list | tuple) else state
+
+
+def takes_state(module: nn.Module) -> bool:
+    """Whether ``module(x, state) -> (y, state)`` is its contract (``Spiking``, ``Stack``, ``to_torch``'s module)."""
+    return isinstance(module, Spiking | Stack) or bool(getattr(module, "explicit_state", False))
+
+
+def _chain(
+    modules: nn.Sequential,
+    x: Tensor,
+    state: ModuleState,
+    advance: Callable[[nn.Module, Tensor, ModuleState], tuple[Tensor, ModuleState]],
+) -> tuple[Tensor, ModuleState]:
+    before = [None] * len(modules) if state is None else state
+    after = []
+    for module, s in zip(modules, before, strict=True):
+        x, s = advance(module, x, s)
+        after.append(s)
+    return x, after
+
+
+def _functional(module: nn.Module, x: Tensor, state: ModuleState) -> tuple[Tensor, ModuleState]:
+    node: Any = module
+    given = tuple(node._memories_rv.values()) if state is None else state
+    states = node.materialize_states((x,), given, "s")
+    (y,), after = node.single_step_functional_forward((x,), states)
+    return y, after
+
+
+def _timeless(module: nn.Module) -> bool:
+    kind = type(module)
+    if kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d):
+        return not module.training  # in training: statistics and masks per step
+    return kind in TIMELESS or (kind is nn.Flatten and module.start_dim == 1)

@@ -1,0 +1,276 @@
+"""The training loop: seeded, resumable to the same bits, one optimizer step a batch.
+
+Everything random in an epoch (order of samples, dropout) is seeded by ``(seed, epoch)``, and the learning rate is
+a function of the epoch, so the checkpoint at an epoch's end is model, optimizer and a number: what follows is the
+same whether or not the run was stopped there. The caller's own random state is left as it was.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neuro.modules import unroll
+
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""``(o[t] (N, ...), y (N, ...)) -> ()``, a mean over the batch."""
+
+Method: TypeAlias = Callable[[nn.Module, Loss, Tensor, Tensor], tuple[Tensor, Tensor]]
+Data: TypeAlias = tuple[Any, Any]
+"""``x (samples, T, ...)`` and integer labels ``y (samples,)``; numpy or torch."""
+
+OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+Schedule: TypeAlias = Callable[[int, int], float]
+"""``(epoch, epochs) -> factor`` of the optimizer's own learning rate."""
+
+CHECKPOINT = 1
+
+
+@dataclass
+class Training:
+    """What :func:`train` did: per epoch the mean loss, training and test accuracy (NaN without test data)."""
+
+    loss: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    test_accuracy: list[float] = field(default_factory=list)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs done."""
+        return len(self.loss)
+
+
+def cosine(epoch: int, epochs: int) -> float:
+    """``(1 + cos(pi epoch / epochs)) / 2``: from 1 to 0 (Loshchilov and Hutter 2017, without restarts)."""
+    return 0.5 * (1.0 + math.cos(math.pi * epoch / epochs))
+
+
+def constant(epoch: int, epochs: int) -> float:  # noqa: ARG001
+    """1."""
+    return 1.0
+
+
+def spike_mse(out: Tensor, y: Tensor) -> Tensor:
+    """``mean((o[t] - onehot(y))^2)``: the right neuron fires in every step, the others never. Fang et al. 2021."""
+    return nn.functional.mse_loss(out, nn.functional.one_hot(y, out.shape[-1]).to(out.dtype))
+
+
+def ce_mse(out: Tensor, y: Tensor, *, share: float = 0.05, target: float = 1.0) -> Tensor:
+    """``(1 - a) CE(o[t], y) + a MSE(o[t], r)`` on real-valued outputs; SLTT, Meng et al. 2023: a 0.05, r 1."""
+    mse = nn.functional.mse_loss(out, torch.full_like(out, target))
+    return (1.0 - share) * nn.functional.cross_entropy(out, y) + share * mse
+
+
+def step_losses(loss: Loss, out: Tensor, y: Tensor) -> Tensor:
+    """``sum_t loss(o[t], y)`` for ``out (K, N, ...)``."""
+    return torch.stack([loss(o, y) for o in out]).sum()
+
+
+def adam(lr: float = 2e-3, weight_decay: float = 0.0) -> OptimizerFactory:
+    """Adam on all parameters."""
+    return lambda parameters: torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
+
+
+def train(
+    model: nn.Module,
+    data: Data,
+    *,
+    method: Method,
+    epochs: int,
+    loss: Loss = spike_mse,
+    batch: int = 64,
+    optimizer: OptimizerFactory | None = None,
+    schedule: Schedule = cosine,
+    test: Data | None = None,
+    target: float | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    progress: bool | Callable[[float], None] = False,
+) -> Training:
+    """Train ``model`` in place; return its history.
+
+    ``method``: ``SLTT(...)`` or ``BPTT()``. ``checkpoint`` is written whole after each epoch; ``resume`` goes on from
+    it and starts anew where there is none. ``target``: stop once the test accuracy reaches it. ``progress``: a
+    bar on the terminal, or a function that is told the share done.
+
+    Errors: ``ValueError`` for data, for a checkpoint of another run, and for a loss that is not finite.
+    """
+    x, y = _tensors(data, device, "data")
+    held_out = None if test is None else _tensors(test, device, "test")
+    _check(epochs, batch, target, held_out)
+    model.to(device)
+    optim = (optimizer or adam())(model.parameters())
+    base = [float(group["lr"]) for group in optim.param_groups]
+    about = {"seed": seed, "epochs": epochs, "batch": batch, "samples": len(x), "method": str(method)}
+    done = _resume(checkpoint, model, optim, about, device) if checkpoint and resume else Training()
+    with _reporting(progress) as tell, torch.random.fork_rng(devices=_cuda(device)):
+        for epoch in range(done.epochs, epochs):
+            if target is not None and done.test_accuracy and done.test_accuracy[-1] >= target:
+                break
+            for group, lr in zip(optim.param_groups, base, strict=True):
+                group["lr"] = lr * schedule(epoch, epochs)
+            mean, right = _epoch(model, x, y, method, loss, batch, optim, _rng(seed, epoch), epoch, checkpoint)
+            done.loss.append(mean)
+            done.accuracy.append(right)
+            done.test_accuracy.append(math.nan if held_out is None else accuracy(model, *held_out))
+            if checkpoint:
+                _save(Path(checkpoint), model, optim, done, about)
+            tell((epoch + 1) / epochs)
+    model.eval()
+    return done
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, x: Any, y: Any, *, batch: int = 512) -> float:
+    """Share of samples whose label is ``argmax sum_t o[t]``; evaluation mode, the first wins a tie."""
+    counts = predict(model, x, batch=batch)
+    return float((counts.argmax(1).cpu() == torch.as_tensor(y).cpu()).double().mean())
+
+
+@torch.no_grad()
+def predict(model: nn.Module, x: Any, *, batch: int = 512) -> Tensor:
+    """``sum_t o[t]`` of each sample, ``x (samples, T, ...) -> (samples, classes)``, in evaluation mode."""
+    training = model.training
+    model.eval()
+    device = next(iter(model.parameters()), torch.zeros(0)).device
+    out = [unroll(model, part.to(device)).sum(1) for part in torch.as_tensor(x).split(batch)]
+    model.train(training)
+    return torch.cat(out)
+
+
+def _epoch(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    method: Method,
+    loss: Loss,
+    batch: int,
+    optim: torch.optim.Optimizer,
+    rng: np.random.Generator,
+    epoch: int,
+    checkpoint: str | Path | None,
+) -> tuple[float, float]:
+    model.train()
+    torch.manual_seed(int(rng.integers(2**63)))
+    order = torch.from_numpy(rng.permutation(len(x))).to(x.device)
+    total, right = 0.0, 0
+    for k, pick in enumerate(order.split(batch)):
+        optim.zero_grad()
+        value, summed = method(model, loss, x[pick], y[pick])
+        if not torch.isfinite(value):
+            last = f"the checkpoint {checkpoint} holds the epoch before" if checkpoint and epoch else "no epoch is kept"
+            raise ValueError(
+                f"train: loss is {float(value)} in epoch {epoch + 1}, batch {k + 1}; lower the learning rate "
+                f"or look for NaN in the data; {last}"
+            )
+        optim.step()
+        total += float(value) * len(pick)
+        right += int((summed.argmax(1) == y[pick]).sum())
+    return total / len(x), right / len(x)
+
+
+def _rng(seed: int, epoch: int) -> np.random.Generator:
+    return np.random.default_rng([seed, epoch])
+
+
+def _cuda(device: str | torch.device) -> list[torch.device]:
+    return [torch.device(device)] if torch.device(device).type == "cuda" else []
+
+
+def _tensors(data: Data, device: str | torch.device, name: str) -> tuple[Tensor, Tensor]:
+    x, y = (torch.as_tensor(a) for a in data)
+    if x.ndim < 2 or not len(x) or len(x) != len(y):
+        raise ValueError(f"{name}: needs x (samples, T, ...) and y (samples,), got {tuple(x.shape)} and {tuple(y.shape)}")
+    if not x.is_floating_point() or not bool(torch.isfinite(x).all()):
+        raise ValueError(f"{name}: x must be finite floats, got {x.dtype}; encode it first (neuro.encode)")
+    return x.to(device), y.to(device)
+
+
+def _check(epochs: int, batch: int, target: float | None, test: object) -> None:
+    if epochs < 1 or batch < 1:
+        raise ValueError(f"train: epochs and batch must be at least 1, got {epochs} and {batch}")
+    if target is not None and test is None:
+        raise ValueError(f"train: target {target} is a test accuracy; give test=(x, y)")
+
+
+def _save(path: Path, model: nn.Module, optim: torch.optim.Optimizer, done: Training, about: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    history = {"loss": done.loss, "accuracy": done.accuracy, "test_accuracy": done.test_accuracy}
+    torch.save(
+        {
+            "version": CHECKPOINT,
+            "model": model.state_dict(),
+            "optimizer": optim.state_dict(),
+            "history": history,
+            "about": about,
+        },
+        buffer,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(fd, "wb") as out:
+            out.write(buffer.getbuffer())
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _resume(
+    path: str | Path,
+    model: nn.Module,
+    optim: torch.optim.Optimizer,
+    about: dict[str, Any],
+    device: str | torch.device,
+) -> Training:
+    if not Path(path).exists():
+        return Training()
+    try:
+        saved = torch.load(path, map_location=device, weights_only=True)
+        if saved["version"] != CHECKPOINT:
+            raise ValueError(f"version {saved['version']}, this one reads {CHECKPOINT}")
+        changed = {k: (saved["about"].get(k), v) for k, v in about.items() if saved["about"].get(k) != v}
+        if changed:
+            says = ", ".join(f"{k} was {a} and is {b}" for k, (a, b) in changed.items())
+            raise ValueError(f"it is of another run: {says}; use the same settings, or another file")
+        model.load_state_dict(saved["model"])
+        optim.load_state_dict(saved["optimizer"])
+        return Training(**saved["history"])
+    except (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"checkpoint {path}: cannot go on from it ({error}); delete it to start anew") from None
+    except Exception as error:  # torch raises its unpickler's own error, of a private class
+        if "weights_only" not in str(error) and "nsupported" not in str(error):
+            raise
+        raise ValueError(f"checkpoint {path}: is no checkpoint of plain tensors; delete it to start anew") from None
+
+
+@contextmanager
+def _reporting(progress: bool | Callable[[float], None]) -> Iterator[Callable[[float], None]]:
+    if callable(progress):
+        yield progress
+    elif not progress:
+        yield lambda share: None
+    else:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        with Progress(
+            TextColumn("train"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeElapsedColumn(), TimeRemainingColumn()
+        ) as bar:
+            task = bar.add_task("train", total=1.0)
+            yield lambda share: bar.update(task, completed=share)
