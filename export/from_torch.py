@@ -1,193 +1,107 @@
-"""torch and SpikingJelly modules into a :class:`Network`: the module itself is read, never its defaults.
+"""A torch module as a :class:`Network`: read the module itself, map what is exact, refuse the rest with the fix.
 
-What cannot be mapped is refused with the module's path and what to do; what the import changes is in ``losses``.
-BatchNorm is folded into the layer before it, as in evaluation:
-
-    W' = W gamma / sqrt(var + eps),   b' = beta + (b - mean) gamma / sqrt(var + eps)
+Taken: ``nn.Sequential`` and what is built like it (``neuro.modules.Stack``, SpikingJelly's containers), nested;
+``forward`` methods of other modules that ``torch.fx`` can trace into calls of modules, ``flatten`` and ``+``;
+Linear, Conv2d, AvgPool2d, Flatten; BatchNorm folded into the layer before it, with evaluation statistics; Dropout
+and Identity left out; ``neuro.modules.Spiking`` and SpikingJelly's IF, LIF, ParametricLIF and CUBA-LIF nodes.
+Types count exactly: a subclass may have another law. Surrogates and step modes do not change what is computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import nn
+from torch import fx, nn
 
-from export.network import (
-    AvgPool2d,
-    Conv2d,
-    Flatten,
-    Input,
-    Linear,
-    Loss,
-    Network,
-    NetworkError,
-    Node,
-    Output,
-    Pair,
-    Spiking,
-)
+from export import leaves
+from export.fold import fold
+from export.network import Conv2d, Edge, Input, Linear, Loss, Network, NetworkError, Node, Output, Shape
 from export.program import MappingError
-from neuro import modules
-from neuro.neuron import Charge, Decay, Law, NoLeak, Rate, Tau
 
-Array: TypeAlias = npt.NDArray[Any]
-
-IDENTITY = {"Identity", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d"}
-FIXES = {
-    "MaxPool2d": "use AvgPool2d or a convolution with stride, and train again",
-    "LayerNorm": "use BatchNorm, which folds into the weights, and train again",
-    "ConvTranspose2d": "use an upsampling followed by Conv2d outside the exported part",
-    "ReLU": "put a spiking neuron in its place; a chip has no real-valued activation",
-    "Softmax": "leave it to the decoder: the largest spike count is the largest probability",
-    "AdaptiveAvgPool2d": "write the AvgPool2d that it amounts to for this input size",
-    "LSTM": "use a recurrent spiking layer",
-}
+Value: TypeAlias = tuple[str, ...]
+"""Names of the nodes whose sum a value is."""
 
 
 def from_torch(
-    module: nn.Module, input_shape: Sequence[int], *, dt_s: float = 1e-3, name: str = "network"
+    module: nn.Module, input_shape: Shape, *, dt_s: float = 1e-3, name: str | None = None
 ) -> Network:
-    """The chain of layers in ``module`` as a Network in float32 or float64, as the module is.
+    """The network that ``module`` computes in evaluation mode, checked; nodes are named by module path.
 
-    ``module``: ``nn.Sequential`` (nested, ``neuro.modules.Stack``, SpikingJelly's ``SeqToANNContainer``) of Linear,
-    Conv2d, BatchNorm1d/2d, AvgPool2d, Flatten, Dropout, Identity, ``neuro.modules.Spiking`` and SpikingJelly's
-    IFNode, LIFNode, ParametricLIFNode, CUBALIFNode. ``input_shape``: one step of one sample. Errors:
-    ``MappingError`` or ``NetworkError``, with the path of the module.
+    ``input_shape``: one step of one sample. Folding is in ``Network.losses``. The module is not changed.
+    Errors: :class:`MappingError` naming the path, the rule and the fix; ``NetworkError`` for weights or shapes.
     """
-    nodes: dict[str, Node] = {"input": Input(tuple(int(n) for n in input_shape))}
-    losses: list[Loss] = []
-    for path, layer in _leaves(module, ""):
-        if type(layer).__name__ in IDENTITY:
-            continue
-        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            last = list(nodes)[-1]
-            nodes[last] = _fold(nodes[last], last, layer, path)
-            losses.append(Loss(last, f"BatchNorm {path} folded: rounding of the folded weights, largest relative", _eps(layer)))
-            continue
-        nodes[path.replace("/", ".")] = _node(path, layer)
-    try:
-        return Network.sequential(nodes | {"output": Output()}, dt_s=dt_s, name=name, losses=tuple(losses))
-    except NetworkError as error:
-        raise NetworkError(f"{error} (module path of {type(module).__name__})") from None
+    build = _Builder(tuple(int(n) for n in input_shape))
+    last = build.convert(module, "", ("input",))
+    return build.network(last, dt_s, name or type(module).__name__)
 
 
-def _leaves(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
-    if isinstance(module, nn.Sequential):
-        for key, child in module.named_children():
-            yield from _leaves(child, f"{path}.{key}" if path else key)
-    else:
-        yield path or "0", module
+@dataclass
+class _Builder:
+    input_shape: Shape
+    nodes: dict[str, Node] = field(default_factory=dict)
+    edges: list[Edge] = field(default_factory=list)
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    losses: dict[str, list[Loss]] = field(default_factory=dict)
+    seen: dict[int, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.add("input", Input(self.input_shape), ())
 
-def _node(path: str, layer: nn.Module) -> Node:
-    if isinstance(layer, modules.Spiking):
-        return Spiking(layer.law)
-    kind = type(layer)
-    if kind.__module__.startswith("spikingjelly") and hasattr(layer, "v_threshold"):
-        return Spiking(_law(path, layer))
-    if isinstance(layer, nn.Linear):
-        return Linear(_array(layer.weight), _bias(layer))
-    if isinstance(layer, nn.Conv2d):
-        return _conv(path, layer)
-    if isinstance(layer, nn.AvgPool2d):
-        return _pool(path, layer)
-    if isinstance(layer, nn.Flatten):
-        if layer.start_dim != 1 or layer.end_dim != -1:
-            raise _refusal(path, layer, "flattens part of the axes; use Flatten(start_dim=1)")
-        return Flatten()
-    fix = FIXES.get(kind.__name__, "write it with the layers from_torch knows (see its docstring), in a Sequential")
-    raise _refusal(path, layer, fix)
+    def convert(self, module: nn.Module, path: str, value: Value) -> Value:
+        """Append what ``module`` does to ``value``; return its result."""
+        leaves.refuse_hooks(module, path)
+        if leaves.is_chain(module):
+            for key, child in module._modules.items():
+                if child is not None:
+                    value = self.convert(child, f"{path}.{key}" if path else key, value)
+            return value
+        if leaves.is_norm(module):
+            return self.norm(module, path, value)
+        if leaves.is_nothing(module):
+            return value
+        node = leaves.node_of(module, path)
+        if node is not None:
+            self.once(module, path)
+            return self.add(path or type(module).__name__.lower(), node, value)
+        if type(module).forward is nn.Module.forward or not list(module.children()):
+            raise leaves.refusal(module, path)
+        return self.trace(module, path, value)
 
+    def add(self, name: str, node: Node, value: Value) -> Value:
+        """A node fed by ``value``; shapes are checked here, where the path is known."""
+        if name in self.nodes:
+            raise MappingError(f"{name}: used twice; give each use its own module, weights may be copied")
+        shapes = {self.shapes[v] for v in value}
+        if len(shapes) > 1:
+            raise MappingError(f"{name}: adds values of shapes {sorted(shapes)}; they must be equal, no broadcasting")
+        try:
+            self.shapes[name] = node.out_shape(next(iter(shapes), ()))
+        except ValueError as error:
+            raise NetworkError(f"{name}: {error}") from None
+        self.nodes[name] = node
+        self.edges += [Edge(v, name) for v in value]
+        return (name,)
 
-def _conv(path: str, layer: nn.Conv2d) -> Conv2d:
-    if layer.padding_mode != "zeros":
-        raise _refusal(path, layer, f"padding_mode '{layer.padding_mode}'; only zeros can be exported")
-    padding = layer.padding
-    if isinstance(padding, str):
-        total = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-        if padding == "same" and any(t % 2 for t in total):
-            raise _refusal(path, layer, "padding 'same' of an even kernel is uneven; give padding as numbers")
-        padding = tuple(t // 2 for t in total) if padding == "same" else (0, 0)
-    return Conv2d(
-        _array(layer.weight),
-        _bias(layer),
-        _pair(layer.stride),
-        _pair(padding),
-        _pair(layer.dilation),
-        layer.groups,
-    )
-
-
-def _pool(path: str, layer: nn.AvgPool2d) -> AvgPool2d:
-    padding = _pair(layer.padding)
-    if layer.ceil_mode or layer.divisor_override or (padding != (0, 0) and not layer.count_include_pad):
-        raise _refusal(path, layer, "ceil_mode, divisor_override and count_include_pad=False cannot be exported")
-    return AvgPool2d(_pair(layer.kernel_size), _pair(layer.stride), padding)
-
-
-def _fold(node: Node, name: str, bn: nn.BatchNorm1d | nn.BatchNorm2d, path: str) -> Node:
-    if not isinstance(node, Linear | Conv2d):
-        raise _refusal(path, bn, f"stands after {name}, which is no Linear or Conv2d to fold it into; move it")
-    if bn.running_mean is None or bn.running_var is None:
-        raise _refusal(path, bn, "keeps no running statistics; set track_running_stats=True and train again")
-    if len(bn.running_mean) != len(node.weight):
-        raise _refusal(path, bn, f"has {len(bn.running_mean)} channels, {name} gives {len(node.weight)}")
-    dtype = node.weight.dtype
-    mean, var = (_array(t).astype(np.float64) for t in (bn.running_mean, bn.running_var))
-    gamma = np.ones_like(mean) if bn.weight is None else _array(bn.weight).astype(np.float64)
-    beta = np.zeros_like(mean) if bn.bias is None else _array(bn.bias).astype(np.float64)
-    factor = gamma / np.sqrt(var + bn.eps)
-    bias = 0.0 if node.bias is None else node.bias.astype(np.float64)
-    weight = node.weight.astype(np.float64) * factor.reshape(-1, *([1] * (node.weight.ndim - 1)))
-    return replace(node, weight=weight.astype(dtype), bias=(beta + (bias - mean) * factor).astype(dtype))
-
-
-def _law(path: str, node: nn.Module) -> Law:
-    """SpikingJelly's neuron as a law; only the exact types whose equations are known."""
-    n: Any = node
-    kind = type(node).__name__
-    rest = 0.0 if n.v_reset is None else float(n.v_reset)
-    charge: Charge
-    if kind == "IFNode":
-        charge = NoLeak()
-    elif kind == "LIFNode":
-        charge = Tau(float(n.tau), bool(n.decay_input), rest)
-    elif kind == "ParametricLIFNode":
-        charge = Rate(float(n.w.detach().sigmoid()), bool(n.decay_input), rest)
-    elif kind == "CUBALIFNode":
-        charge = Decay(float(n.c_decay), float(n.v_decay))
-    else:
-        raise _refusal(path, node, "is no IFNode, LIFNode, ParametricLIFNode or CUBALIFNode; use one of these")
-    threshold = float(n.v_threshold)
-    if n.v_reset is None:
-        return Law(charge, threshold, "subtract")
-    return Law(charge, threshold, "zero", rest)
-
-
-def _refusal(path: str, layer: nn.Module, fix: str) -> MappingError:
-    return MappingError(f"{path}: {type(layer).__name__} cannot be exported: {fix}")
-
-
-def _array(t: torch.Tensor) -> Array:
-    return t.detach().cpu().numpy().copy()
-
-
-def _bias(layer: nn.Linear | nn.Conv2d) -> Array | None:
-    return None if layer.bias is None else _array(layer.bias)
-
-
-def _eps(bn: nn.Module) -> float:
-    dtype = next((p.dtype for p in bn.parameters()), torch.float32)
-    return float(torch.finfo(dtype).eps) / 2  # the folded products are computed in float64 and rounded once
-
-
-def _pair(value: Any) -> Pair:
-    a = (value, value) if isinstance(value, int) else tuple(value)
-    return int(a[0]), int(a[1])
-
-
+    def norm(self, module: nn.Module, path: str, value: Value) -> Value:
+        """Fold ``module`` into the one linear or convolutional node that is ``value``."""
+        before = self.nodes[value[0]]
+        kinds = {nn.BatchNorm1d: Linear, nn.BatchNorm2d: Conv2d}
+        wants = next(k for base, k in kinds.items() if isinstance(module, base))
+        alone = len(value) == 1 and not any(e.src == value[0] for e in self.edges)
+        if not alone or not isinstance(before, wants):
+            raise MappingError(
+                f"{path}: {type(module).__name__} must stand right behind a {wants.__name__} whose output nothing else "
+                f"uses, to be folded into it; it stands behind {' + '.join(value)} ({before.kind}); move it"
+            )
+        (source,) = (e for e in self.edges if e.dst == value[0]) if self._fed_once(value[0]) else (None,)
+        in_shape = self.shapes[source.src if source else self._first_source(value[0])]
+        try:
+            self.nodes[value[0]], loss = fold(before, module, in_shape, value[0])  # type: ignore[arg-type]
+        except ValueError as error:
+            raise MappingError(f"{path}: {type(module).__name__} {error}") from None
+        self.losses.setdefault(value[0], []).append(loss)
+        return value

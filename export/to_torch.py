@@ -1,113 +1,165 @@
-"""A Network as a torch module: the reference that every engine in float is compared with."""
+"""The network as a torch module that steps with explicit state: the reference for a folded or imported network.
+
+    value[n, t] = f_n( sum over edges (m -> n, d) of value[m, t - d] ),   value before the first step is 0
+
+Sums run in the order of the edge list, nodes in ``Network.order()``, the neuron is ``Law.step``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from export.network import AvgPool2d, Conv2d, Flatten, Input, Linear, Network, Spiking
-from neuro import modules
+from export.network import AvgPool2d, Conv2d, Flatten, Float, Input, Linear, Network, Spiking
+from neuro.surrogate import Surrogate
+
+GraphState: TypeAlias = dict[str, Any]
+"""``"law"``: spiking node to its law's state; ``"past"``: node to its last outputs, newest first; ``"s"``: spikes."""
 
 
-class TorchNetwork(nn.Module):
-    """One step of a Network with explicit state: ``forward(x, state) -> (y, state)``; None is the first state.
+class NetworkModule(nn.Module):
+    """One step of a :class:`Network`: ``forward(x (N, ...), state) -> (y (N, ...), state)``; None starts anew.
 
-    ``spikes`` of the last step are in the returned state under each spiking node's name and ``"<node>.s"``.
+    ``state["s"]`` holds the step's spikes by node. Weights are parameters; with ``surrogate`` the spikes have a
+    gradient.
     """
 
     explicit_state = True
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, dtype: torch.dtype = torch.float32, surrogate: Surrogate | None = None) -> None:
         super().__init__()
         network.check()
-        self.network = network
-        self.weights = nn.ParameterDict()
-        self.neurons = nn.ModuleDict()
-        for name, node in network:
-            key = name.replace(".", "/")
-            if isinstance(node, Linear | Conv2d):
-                self.weights[f"{key} weight"] = nn.Parameter(torch.tensor(node.weight))
-                if node.bias is not None:
-                    self.weights[f"{key} bias"] = nn.Parameter(torch.tensor(node.bias))
-            elif isinstance(node, Spiking):
-                self.neurons[key] = modules.Spiking(node.law)
+        self.network, self.surrogate, self.dtype = network, surrogate, dtype
+        self.plan = network.order()
+        self.sources = {n: network.sources(n) for n in self.plan}
+        self.depth = {n: max((e.delay for e in network.targets(n)), default=0) for n in self.plan}
+        self.shapes = network.shapes()
+        self.layers = nn.ModuleDict(
+            {_key(n): _layer(node, dtype) for n, node in network if isinstance(node, Linear | Conv2d | AvgPool2d)}
+        )
 
-    def forward(self, x: Tensor, state: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
-        """``x (N, ...) -> y (N, ...)`` of the same step."""
-        before = state or {}
-        after: dict[str, Any] = {}
+    def forward(self, x: Tensor, state: GraphState | None = None) -> tuple[Tensor, GraphState]:
+        """One step; ``x`` is cast to the module's dtype."""
+        x = x.to(self.dtype)
+        state = self.initial(x) if state is None else state
         value: dict[str, Tensor] = {}
-        shapes = self.network.shapes()
-        for name in self.network.order():
-            into = [value[e.src] for e in self.network.sources(name) if e.delay == 0]
-            for e in self.network.sources(name):
-                if e.delay:
-                    zero = x.new_zeros(len(x), *shapes[e.src])
-                    into.append(before.get(f"{e.src}>{e.dst}", [zero] * e.delay)[0])
-            value[name] = self._node(name, sum(into[1:], into[0]) if into else x, before, after)
-        for e in self.network.edges:
-            if e.delay:
-                key = f"{e.src}>{e.dst}"
-                zero = x.new_zeros(len(x), *shapes[e.src])
-                after[key] = [*before.get(key, [zero] * e.delay)[1:], value[e.src]]
-        return value[self.network.output], after
+        laws: dict[str, Any] = {}
+        spikes: dict[str, Tensor] = {}
+        for name in self.plan:
+            node = self.network.nodes[name]
+            if isinstance(node, Input):
+                value[name] = self._sum(name, value, state, x)
+                continue
+            into = self._sum(name, value, state, None)
+            if isinstance(node, Spiking):
+                spike = None if self.surrogate is None else self.surrogate.of(node.law)
+                spikes[name], laws[name] = node.law.step(state["law"][name], into, spike)
+                value[name] = spikes[name]
+            elif _key(name) in self.layers:
+                value[name] = self.layers[_key(name)](into)
+            else:
+                value[name] = into.flatten(1) if isinstance(node, Flatten) else into
+        past = {n: [value[n], *held[:-1]] for n, held in state["past"].items()}
+        return value[self.network.output], {"law": laws, "past": past, "s": spikes}
 
-    def _node(self, name: str, x: Tensor, before: dict[str, Any], after: dict[str, Any]) -> Tensor:
-        node, key = self.network.nodes[name], name.replace(".", "/")
-        bias = self.weights[f"{key} bias"] if f"{key} bias" in self.weights else None
-        if isinstance(node, Linear):
-            return F.linear(x, self.weights[f"{key} weight"], bias)
-        if isinstance(node, Conv2d):
-            w = self.weights[f"{key} weight"]
-            return F.conv2d(x, w, bias, node.stride, node.padding, node.dilation, node.groups)
-        if isinstance(node, AvgPool2d):
-            return F.avg_pool2d(x, node.kernel, node.stride, node.padding)
-        if isinstance(node, Flatten):
-            return x.flatten(1)
-        if isinstance(node, Spiking):
-            s, after[name] = self.neurons[key](x, before.get(name))
-            after[f"{name}.s"] = s
-            return s
-        return x
+    def initial(self, x: Tensor) -> GraphState:
+        """State before the first step, for a batch like ``x``."""
+        zeros = {n: x.new_zeros((x.shape[0], *self.shapes[n])) for n in self.plan}
+        return {
+            "law": {n: node.law.initial(zeros[n]) for n, node in self.network if isinstance(node, Spiking)},
+            "past": {n: [zeros[n]] * d for n, d in self.depth.items() if d},
+            "s": {},
+        }
+
+    def _sum(self, name: str, value: dict[str, Tensor], state: GraphState, start: Tensor | None) -> Tensor:
+        total = start
+        for e in self.sources[name]:
+            arrives = state["past"][e.src][e.delay - 1] if e.delay else value[e.src]
+            total = arrives if total is None else total + arrives
+        if total is None:
+            raise ValueError(f"{name}: nothing leads to it; connect it or remove it")
+        return total
 
 
-def to_torch(network: Network) -> TorchNetwork:
-    """The module of ``network``; its float type is that of the weights."""
-    return TorchNetwork(network)
+def to_torch(
+    network: Network, *, dtype: torch.dtype = torch.float32, surrogate: Surrogate | None = None
+) -> NetworkModule:
+    """The stepping module of ``network``, in evaluation mode. Errors: ``NetworkError`` from ``check``."""
+    return NetworkModule(network, dtype, surrogate).eval()
 
 
 @torch.no_grad()
 def run_torch(
-    network: Network, x: npt.NDArray[Any], *, batch: int = 256, progress: Callable[[float], None] | None = None
-) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[np.int8]]]:
-    """``x (samples, T, ...)`` to ``y (samples, T, ...)`` and ``{spiking node: spikes (samples, T, ...)}``.
+    network: Network,
+    x: npt.NDArray[Any],
+    *,
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[float], None] | None = None,
+    batch: int = 256,
+) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[np.uint8]]]:
+    """``x (samples, T, ...) -> (y (samples, T, ...), {spiking node: spikes (samples, T, ...) uint8})``.
 
-    Errors: ``ValueError`` for a shape that is not the network's.
+    ``y`` is uint8 where only spiking nodes lead to the output. Errors: ``ValueError`` for another input shape.
     """
-    module = to_torch(network).eval()
-    want = network.nodes[network.input]
-    if not isinstance(want, Input) or x.shape[2:] != want.shape:
-        raise ValueError(f"x must be (samples, T, {network.shapes()[network.input]}), got {x.shape}")
-    dtype = next(iter(module.parameters()), torch.zeros(0)).dtype
-    outs, spikes = [], []
-    for i in range(0, len(x), batch):
-        part = torch.tensor(x[i : i + batch], dtype=dtype)
-        state, ys, ss = None, [], []
-        for t in range(part.shape[1]):
+    shape = network.shapes()[network.input]
+    if x.ndim != len(shape) + 2 or x.shape[2:] != shape or not x.shape[0] or not x.shape[1]:
+        raise ValueError(f"{network.name}: x must be (samples, T, {', '.join(map(str, shape))}), got {x.shape}")
+    module = to_torch(network, dtype=dtype)
+    ys: list[npt.NDArray[Any]] = []
+    spikes: dict[str, list[npt.NDArray[np.uint8]]] = {n: [] for n in network.spiking()}
+    for start in range(0, len(x), batch):
+        part, state, out = torch.from_numpy(np.ascontiguousarray(x[start : start + batch])), None, []
+        seen: dict[str, list[Tensor]] = {n: [] for n in spikes}
+        for t in range(x.shape[1]):
             y, state = module(part[:, t], state)
-            ys.append(y)
-            ss.append([state[f"{n}.s"].to(torch.int8) for n in network.spiking()])
-        outs.append(torch.stack(ys, 1))
-        spikes.append([torch.stack(s, 1) for s in zip(*ss, strict=True)])
+            out.append(y)
+            for n, s in state["s"].items():
+                seen[n].append(s)
+        ys.append(torch.stack(out, 1).numpy())
+        for n, each in seen.items():
+            spikes[n].append(torch.stack(each, 1).numpy().astype(np.uint8))
         if progress is not None:
-            progress(min(1.0, (i + batch) / len(x)))
-    hidden = {n: torch.cat([s[k] for s in spikes]).numpy() for k, n in enumerate(network.spiking())}
-    y = torch.cat(outs).numpy()
-    last = network.sources(network.output)[0].src
-    return (y.astype(np.int8) if last in hidden else y), hidden
+            progress(min(1.0, (start + batch) / len(x)))
+    y_all = np.concatenate(ys)
+    if all(isinstance(network.nodes[e.src], Spiking) for e in network.sources(network.output)):
+        y_all = y_all.astype(np.uint8)
+    return y_all, {n: np.concatenate(each) for n, each in spikes.items()}
+
+
+def _layer(node: Linear | Conv2d | AvgPool2d, dtype: torch.dtype) -> nn.Module:
+    if isinstance(node, AvgPool2d):
+        return nn.AvgPool2d(node.kernel, node.stride, node.padding)
+    out, features = node.weight.shape[:2]
+    layer: nn.Linear | nn.Conv2d
+    if isinstance(node, Linear):
+        layer = nn.Linear(features, out, bias=node.bias is not None, dtype=dtype)
+    else:
+        layer = nn.Conv2d(
+            features * node.groups,
+            out,
+            node.weight.shape[2:],
+            node.stride,
+            node.padding,
+            node.dilation,
+            node.groups,
+            bias=node.bias is not None,
+            dtype=dtype,
+        )
+    with torch.no_grad():
+        layer.weight.copy_(_tensor(node.weight))
+        if node.bias is not None and layer.bias is not None:
+            layer.bias.copy_(_tensor(node.bias))
+    return layer
+
+
+def _tensor(a: Float) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(a))
+
+
+def _key(name: str) -> str:
+    return "n" + name.replace("_", "_u").replace(".", "_d")  # a module name holds no dot nor a method's name
