@@ -325,9 +325,13 @@ class Network:
     @classmethod
     def load(cls, path: str | Path) -> Network:
         """Read what :meth:`save` wrote, checked. Errors: ``PackageError`` or :class:`NetworkError`."""
-        manifest, arrays = read_package(path, FORMAT)
+        return cls.from_manifest(*read_package(path, FORMAT), owner=str(path))
+
+    @classmethod
+    def from_manifest(cls, manifest: Mapping[str, Any], arrays: Arrays, owner: str = FORMAT) -> Network:
+        """Inverse of :meth:`to_manifest`, checked; ``owner`` is named in the :class:`NetworkError`."""
         if manifest.get("version") != VERSION:
-            raise NetworkError(f"{path}: network version {manifest.get('version')}, this spikeport reads {VERSION}")
+            raise NetworkError(f"{owner}: network version {manifest.get('version')}, this spikeport reads {VERSION}")
         try:
             net = cls(
                 {d["name"]: _node_from(d, arrays) for d in manifest["nodes"]},
@@ -337,7 +341,7 @@ class Network:
                 tuple(Loss(str(n), str(w), float(s)) for n, w, s in manifest["losses"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise NetworkError(f"{path}: manifest is not that of a network ({error})") from None
+            raise NetworkError(f"{owner}: manifest is not that of a network ({error})") from None
         net.check()
         return net
 

@@ -19,16 +19,19 @@ Edges into one node add: those without delay first, then delayed ones, each in t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from google.protobuf.message import DecodeError
+from onnx import helper, numpy_helper
 
 from export.network import AvgPool2d, Conv2d, Flatten, Input, Linear, Network, Node, Output, Shape, Spiking
+from export.package import Arrays, PackageError
 from export.program import MappingError
 from neuro.neuron import Decay, Law, NoLeak, Rate, Tau
 
@@ -45,6 +48,10 @@ class State:
     def next(self) -> str:
         """Name of the output that holds it after the step."""
         return f"{self.name}.next"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in the metadata."""
+        return {"name": self.name, "next": self.next, "shape": list(self.shape), "init": self.init}
 
 
 @dataclass
@@ -92,7 +99,7 @@ class Step:
         self.constants[name] = np.array(value, self.dtype)
         return name
 
-    def axes(self, name: str, values: Sequence[int]) -> str:
+    def index(self, name: str, values: int | Sequence[int]) -> str:
         """A constant of integers."""
         self.constants[name] = np.array(values, np.int64)
         return name
@@ -149,16 +156,16 @@ class Step:
         return total
 
     def _delayed(self, source: str, delay: int, name: str) -> str:
-        place = self.axes(f"{name}.at", self.delays[source] - delay)  # type: ignore[arg-type]
+        place = self.index(f"{name}.at", self.delays[source] - delay)
         return self.emit("Gather", [self.named(f"{source}.q"), place], name, axis=1)
 
     def _push(self, source: str, depth: int) -> None:
-        ones = self.axes(f"{source}.q.axis", [1])
+        ones = self.index(f"{source}.q.axis", [1])
         new = self.emit("Unsqueeze", [self.value[source], ones], f"{source}.q.new")
         if depth == 1:
             self.emit("Identity", [new], f"{source}.q.next")
             return
-        end = self.axes(f"{source}.q.end", [depth])
+        end = self.index(f"{source}.q.end", [depth])
         kept = self.emit("Slice", [self.named(f"{source}.q"), ones, end, ones], f"{source}.q.kept")
         self.emit("Concat", [kept, new], f"{source}.q.next", axis=1)
 
@@ -204,7 +211,7 @@ class Step:
 
     def tensors(self) -> list[onnx.TensorProto]:
         """The constants, weights included."""
-        return [numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in self.constants.items()]
+        return [numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in self.constants.items()]
 
     def info(self, name: str, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
         """A value of the graph's float type with named or numbered axes."""
@@ -249,3 +256,91 @@ def input_value(network: Network, layer: str) -> str:
 
 def _in_shape(network: Network, shapes: dict[str, Shape], name: str) -> Shape:
     return shapes[network.sources(name)[0].src]
+
+
+def step_graph(network: Network, watch: bool) -> tuple[onnx.GraphProto, list[dict[str, Any]], dict[str, Shape]]:
+    """The graph of one step, its states and its watched outputs, as :class:`export.to_onnx.OnnxProgram` lists them."""
+    step = Step(network)
+    inputs = [step.info("x", ["N", *step.shapes[network.input]])]
+    inputs += [step.info(s.name, ["N", *s.shape]) for s in step.states]
+    outputs = [step.info("y", ["N", *step.shapes[network.output]])]
+    outputs += [step.info(s.next, ["N", *s.shape]) for s in step.states]
+    watched = step.watched if watch else {}
+    outputs += [step.info(n, ["N", *shape]) for n, shape in watched.items()]
+    graph = helper.make_graph(step.nodes, network.name, inputs, outputs, step.tensors())
+    return graph, [s.to_dict() for s in step.states], watched
+
+
+def scan_graph(network: Network, watch: bool) -> tuple[onnx.GraphProto, list[dict[str, Any]], dict[str, Shape]]:
+    """One Scan over the leading axis of ``x``; the weights stand in the outer graph, the body captures them."""
+    step = Step(network, suffix="_t")
+    watched = step.watched if watch else {}
+    seen = {"y": step.shapes[network.output]} | watched
+    body = helper.make_graph(
+        step.nodes,
+        f"{network.name}.step",
+        [*(step.info(step.named(s.name), ["N", *s.shape]) for s in step.states), step.info("x_t", ["N", *step.shapes[network.input]])],
+        [
+            *(step.info(step.named(s.next), ["N", *s.shape]) for s in step.states),
+            *(step.info(step.named(n), ["N", *shape]) for n, shape in seen.items()),
+        ],
+    )
+    begin = [
+        helper.make_node("Shape", ["x"], ["x.batch"], start=1, end=2),
+        *(node for s in step.states for node in _begin(step, s)),
+    ]
+    scan = helper.make_node(
+        "Scan",
+        [*(s.name for s in step.states), "x"],
+        [*(s.next for s in step.states), *seen],
+        name="scan",
+        body=body,
+        num_scan_inputs=1,
+    )
+    outputs = [step.info(n, ["T", "N", *shape]) for n, shape in seen.items()]
+    outputs += [step.info(s.next, ["N", *s.shape]) for s in step.states]
+    x = step.info("x", ["T", "N", *step.shapes[network.input]])
+    graph = helper.make_graph([*begin, scan], network.name, [x], outputs, step.tensors())
+    return graph, [s.to_dict() for s in step.states], watched
+
+
+def _begin(step: Step, state: State) -> list[onnx.NodeProto]:
+    tail = step.index(f"{state.name}.shape", state.shape)
+    value = numpy_helper.from_array(np.array([state.init], step.dtype))
+    return [
+        helper.make_node("Concat", ["x.batch", tail], [f"{state.name}.size"], axis=0),
+        helper.make_node("ConstantOfShape", [f"{state.name}.size"], [state.name], value=value),
+    ]
+
+
+def write(graph: onnx.GraphProto, meta: Mapping[str, str], opset: int, ir_version: int) -> tuple[bytes, dict[str, str]]:
+    """The file's bytes, checked by onnx in full with shape inference, and the metadata with the seal."""
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version, producer_name="spikeport"
+    )
+    helper.set_model_props(model, dict(meta))
+    sealed = dict(meta) | {"snn.sha256": seal(model)}
+    helper.set_model_props(model, sealed)
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True), sealed
+
+
+def read(data: bytes, owner: str) -> tuple[onnx.ModelProto, dict[str, str], Arrays]:
+    """Model, metadata and constants of a file's bytes. Errors: ``PackageError`` naming ``owner``."""
+    try:
+        model = onnx.load_model_from_string(data)
+        arrays = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    except (DecodeError, ValueError, TypeError) as error:
+        raise PackageError(
+            f"{owner}: cannot be read ({error}); the file is truncated or no .onnx file, export it again"
+        ) from None
+    return model, {p.key: p.value for p in model.metadata_props}, arrays
+
+
+def seal(model: onnx.ModelProto) -> str:
+    """SHA-256 over the graph and the metadata, without the seal itself."""
+    h = hashlib.sha256(model.graph.SerializeToString(deterministic=True))
+    for p in sorted(model.metadata_props, key=lambda p: p.key):
+        if p.key != "snn.sha256":
+            h.update(f"{p.key}\0{p.value}\0".encode())
+    return h.hexdigest()

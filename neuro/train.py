@@ -125,7 +125,7 @@ def train(
             mean, right = _epoch(model, x, y, method, loss, batch, optim, _rng(seed, epoch), epoch, checkpoint)
             done.loss.append(mean)
             done.accuracy.append(right)
-            done.test_accuracy.append(math.nan if held_out is None else accuracy(model, *held_out))
+            done.test_accuracy.append(math.nan if held_out is None else evaluate(model, *held_out))
             if checkpoint:
                 _save(Path(checkpoint), model, optim, done, about)
             tell((epoch + 1) / epochs)
@@ -134,7 +134,7 @@ def train(
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, x: Any, y: Any, *, batch: int = 512) -> float:
+def evaluate(model: nn.Module, x: Any, y: Any, *, batch: int = 512) -> float:
     """Share of samples whose label is ``argmax sum_t o[t]``; evaluation mode, the first wins a tie."""
     counts = predict(model, x, batch=batch)
     return float((counts.argmax(1).cpu() == torch.as_tensor(y).cpu()).double().mean())

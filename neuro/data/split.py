@@ -12,10 +12,10 @@ import numpy.typing as npt
 class Split:
     """``x`` float32 in [0, 1] as (samples, ...), labels int64 as (samples,)."""
 
-    x_train: npt.NDArray[np.float32]
-    y_train: npt.NDArray[np.int64]
-    x_test: npt.NDArray[np.float32]
-    y_test: npt.NDArray[np.int64]
+    train_x: npt.NDArray[np.float32]
+    train_y: npt.NDArray[np.int64]
+    test_x: npt.NDArray[np.float32]
+    test_y: npt.NDArray[np.int64]
 
 
 def stratified(
