@@ -1,10 +1,10 @@
-"""A torch module as a :class:`Network`: read the module itself, map what is exact, refuse the rest with the fix.
+"""A torch module as a :class:`Network`: read the module itself, map what is exact, refuse the rest.
 
-Taken: ``nn.Sequential`` and what is built like it (``neuro.modules.Stack``, SpikingJelly's containers), nested; other
-modules whose ``forward`` ``torch.fx`` can trace into calls of modules, ``flatten`` and ``+``; the layers of
-:data:`READERS`; BatchNorm, folded into the layer before it with evaluation statistics; Dropout and Identity, left out.
-Types count exactly, for a subclass may have another law. Surrogate slopes and step modes do not change what is
-computed and leave no trace.
+Taken: ``nn.Sequential`` and what is built like it (``neuro.modules.Stack``, SpikingJelly's containers),
+nested; other modules whose ``forward`` ``torch.fx`` can trace into calls of modules, ``flatten`` and ``+``;
+the layers of :data:`READERS`; BatchNorm, folded into the layer before it with evaluation statistics; Dropout
+and Identity, left out. Types count exactly, for a subclass may have another law. Surrogate slopes and step
+modes do not change what is computed and leave no trace.
 """
 
 from __future__ import annotations
@@ -43,11 +43,14 @@ Value: TypeAlias = tuple[str, ...]
 """Names of the nodes whose sum a value is."""
 
 
-def from_torch(module: nn.Module, input_shape: Shape, *, dt_s: float = 1e-3, name: str | None = None) -> Network:
+def from_torch(
+    module: nn.Module, input_shape: Shape, *, dt_s: float = 1e-3, name: str | None = None
+) -> Network:
     """The network that ``module`` computes in evaluation mode, checked; its nodes are named by module path.
 
-    ``input_shape``: one step of one sample. What folding changed is in ``Network.losses``; ``module`` stays as it is.
-    Errors: :class:`MappingError` naming the path, the rule and the fix; ``NetworkError`` for weights and shapes.
+    ``input_shape``: one step of one sample. What folding changed is in ``Network.losses``; ``module`` is left
+    as it is. Errors: :class:`MappingError` naming the path, the rule and the fix; ``NetworkError`` for
+    weights and shapes.
     """
     graph = _Builder(name or type(module).__name__)
     graph.add("input", Input(tuple(int(n) for n in input_shape)), ())
@@ -92,7 +95,9 @@ class _Builder:
             raise MappingError(f"{name}: is used twice; give every use a module of its own")
         shapes = {self.shapes[v] for v in value}
         if len(shapes) > 1 or len(set(value)) < len(value):
-            raise MappingError(f"{name}: cannot add {' + '.join(value)} of shapes {sorted(shapes)}; shapes must agree")
+            raise MappingError(
+                f"{name}: cannot add {' + '.join(value)} of shapes {sorted(shapes)}; shapes must agree"
+            )
         try:
             self.shapes[name] = node.out_shape(next(iter(shapes), ()))
         except ValueError as error:
@@ -109,7 +114,7 @@ class _Builder:
         if isinstance(node, Spiking):
             if id(module) in self.neurons:
                 raise MappingError(
-                    f"{label}: is the same object as {self.neurons[id(module)]}, so both would share one state; "
+                    f"{label}: is the same object as {self.neurons[id(module)]}, so both share one state; "
                     "give every use a module of its own"
                 )
             self.neurons[id(module)] = label
@@ -121,8 +126,8 @@ class _Builder:
         used = any(e.src == value[0] for e in self.edges)
         if len(value) > 1 or used or not isinstance(before, Linear | Conv2d) or before.kind != wanted.kind:
             raise MappingError(
-                f"{label}: {type(module).__name__} can only be folded into a {wanted.__name__} right before it whose "
-                f"output nothing else uses; before it stands {' + '.join(value)} ({before.kind}); move it there"
+                f"{label}: {type(module).__name__} is folded into a {wanted.__name__} right before it whose "
+                f"output nothing else uses; before it stands {' + '.join(value)} ({before.kind}); move it"
             )
         into = next(e.src for e in self.edges if e.dst == value[0])
         try:
@@ -140,14 +145,16 @@ class _Builder:
             args = [values[a] for a in n.args if isinstance(a, fx.Node) and a in values]
             if n.op == "placeholder":
                 if values:
-                    raise MappingError(f"{label}: forward takes more than one input; wrap it so that it takes one")
+                    raise MappingError(f"{label}: forward takes several inputs; wrap it so that it takes one")
                 values[n] = start
             elif n.op == "output":
                 return values[n.args[0]] if isinstance(n.args[0], fx.Node) else _untraceable(label, n)
             elif n.op == "call_module" and len(args) == len(n.args) == 1 and not n.kwargs:
                 child = module.get_submodule(str(n.target))
                 if _kind(child) in NORMS and len(n.args[0].users) > 1:
-                    raise MappingError(f"{label}.{n.target}: what it normalises is used elsewhere too, so it cannot be folded")
+                    raise MappingError(
+                        f"{label}.{n.target}: cannot be folded, its input is used elsewhere too"
+                    )
                 values[n] = self.convert(child, f"{path}.{n.target}" if path else str(n.target), args[0])
             elif n.target in ADDS and len(args) == len(n.args) == 2 and not n.kwargs:
                 values[n] = args[0] + args[1]
@@ -181,8 +188,8 @@ def _traced(module: nn.Module, label: str) -> fx.Graph:
 
 def _untraceable(label: str, n: fx.Node) -> Value:
     raise MappingError(
-        f"{label}: forward uses '{n.name}' ({n.op} {n.target}); only calls of modules with one input, flatten(1) and + "
-        "are mapped; write it as modules in an nn.Sequential, and leave the time loop and the decoding out"
+        f"{label}: forward uses '{n.name}' ({n.op} {n.target}); only calls of modules with one input, "
+        "flatten(1) and + are mapped; write it as an nn.Sequential, leave time loop and decoding out"
     )
 
 
@@ -196,7 +203,7 @@ def _read_linear(m: Any) -> Linear:
 
 def _read_conv2d(m: Any) -> Conv2d:
     if m.padding_mode != "zeros":
-        raise ValueError(f"has padding_mode {m.padding_mode!r}; only 'zeros' is mapped, pad with zeros and train again")
+        raise ValueError(f"has padding_mode {m.padding_mode!r}; only 'zeros' is mapped, train with that")
     padding = (0, 0) if m.padding == "valid" else m.padding
     if padding == "same":
         full = [d * (k - 1) for d, k in zip(m.dilation, m.kernel_size, strict=True)]
@@ -204,7 +211,9 @@ def _read_conv2d(m: Any) -> Conv2d:
             raise ValueError(f"has padding 'same' with kernel {m.kernel_size}, which is uneven; give numbers")
         padding = tuple(p // 2 for p in full)
     bias = None if m.bias is None else _array(m.bias, "bias")
-    return Conv2d(_array(m.weight, "weight"), bias, _pair(m.stride), _pair(padding), _pair(m.dilation), m.groups)
+    return Conv2d(
+        _array(m.weight, "weight"), bias, _pair(m.stride), _pair(padding), _pair(m.dilation), m.groups
+    )
 
 
 def _read_avgpool2d(m: Any) -> AvgPool2d:
@@ -216,17 +225,19 @@ def _read_avgpool2d(m: Any) -> AvgPool2d:
 
 def _read_flatten(m: Any) -> Flatten:
     if (m.start_dim, m.end_dim) != (1, -1):
-        raise ValueError(f"flattens axes {m.start_dim} to {m.end_dim}; only 1 to -1, everything but the batch, is mapped")
+        raise ValueError(
+            f"flattens axes {m.start_dim} to {m.end_dim}; only 1 to -1 is mapped, all but the batch"
+        )
     return Flatten()
 
 
 def _read_node(m: Any, charge: Charge) -> Spiking:
-    """The law of a SpikingJelly node: its fields, and the comparison that its surrogate's forward really makes."""
+    """The law of a SpikingJelly node: its fields, and the comparison that its surrogate really makes."""
     over = torch.tensor([-1.0, -1e-6, 0.0, 1e-6, 1.0])
     with torch.no_grad():
         fired = [float(s) for s in m.surrogate_function(over)]
     if fired not in ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1]):
-        raise ValueError(f"has a surrogate whose forward is no step ({fired} at {over.tolist()}); set spiking=True")
+        raise ValueError(f"has a surrogate whose forward is no step, {fired}; make it with spiking=True")
     if getattr(m, "_neuron_precision", None) is not None:
         raise ValueError("computes in reduced precision; use full precision, or quantise in the export")
     hard = m.v_reset is not None

@@ -1,4 +1,4 @@
-"""Types of torch modules by name, so that naming them needs no torch: what passes, what is refused and what to do."""
+"""Types of torch modules by name, which needs no torch: what passes, what is refused and what to do."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def refusal(cls: type, label: str, known: Set[str]) -> MappingError:
     parent = next((kind_of(c) for c in cls.__mro__[1:] if kind_of(c) in known), "")
     if parent:
         return MappingError(
-            f"{label}: {names[0]} is a subclass of {parent} and may compute something else; use {parent} itself"
+            f"{label}: {names[0]} is a subclass of {parent} and may compute otherwise; use {parent} itself"
         )
     fix = next((FIXES[n] for n in names if n in FIXES), f"supported are {', '.join(sorted(known))}")
     return MappingError(f"{label}: {names[0]} has no exact counterpart on the machines; {fix}")

@@ -1,4 +1,4 @@
-"""The network as a torch module that steps with explicit state: the reference for a folded or imported network.
+"""The network as a torch module that steps with explicit state: the reference for folded and imported ones.
 
     value[n, t] = f_n( sum over edges (m -> n, d) of value[m, t - d] ),   value before the first step is 0
 
@@ -19,19 +19,21 @@ from export.network import AvgPool2d, Conv2d, Flatten, Float, Input, Linear, Net
 from neuro.surrogate import Surrogate
 
 GraphState: TypeAlias = dict[str, Any]
-"""``"law"``: spiking node to its law's state; ``"past"``: node to its last outputs, newest first; ``"s"``: spikes."""
+"""``"law"``: neurons to state; ``"past"``: node to its last outputs, newest first; ``"s"``: spikes."""
 
 
 class NetworkModule(nn.Module):
-    """One step of a :class:`Network`: ``forward(x (N, ...), state) -> (y (N, ...), state)``; None starts anew.
+    """One step of a :class:`Network`: ``forward(x (N, ...), state) -> (y (N, ...), state)``.
 
-    ``state["s"]`` holds the step's spikes by node. Weights are parameters; with ``surrogate`` the spikes have a
-    gradient.
+    State None starts anew; ``state["s"]`` holds the step's spikes by node. Weights are parameters; with
+    ``surrogate`` the spikes have a gradient.
     """
 
     explicit_state = True
 
-    def __init__(self, network: Network, dtype: torch.dtype = torch.float32, surrogate: Surrogate | None = None) -> None:
+    def __init__(
+        self, network: Network, dtype: torch.dtype = torch.float32, surrogate: Surrogate | None = None
+    ) -> None:
         super().__init__()
         network.check()
         self.network, self.surrogate, self.dtype = network, surrogate, dtype
@@ -40,7 +42,11 @@ class NetworkModule(nn.Module):
         self.depth = {n: max((e.delay for e in network.targets(n)), default=0) for n in self.plan}
         self.shapes = network.shapes()
         self.layers = nn.ModuleDict(
-            {_key(n): _layer(node, dtype) for n, node in network if isinstance(node, Linear | Conv2d | AvgPool2d)}
+            {
+                _key(n): _layer(node, dtype)
+                for n, node in network
+                if isinstance(node, Linear | Conv2d | AvgPool2d)
+            }
         )
 
     def forward(self, x: Tensor, state: GraphState | None = None) -> tuple[Tensor, GraphState]:
@@ -104,11 +110,13 @@ def run_torch(
 ) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[np.uint8]]]:
     """``x (samples, T, ...) -> (y (samples, T, ...), {spiking node: spikes (samples, T, ...) uint8})``.
 
-    ``y`` is uint8 where only spiking nodes lead to the output. Errors: ``ValueError`` for another input shape.
+    ``y`` is uint8 where only spiking nodes lead to the output. Errors: ``ValueError`` for another shape.
     """
     shape = network.shapes()[network.input]
     if x.ndim != len(shape) + 2 or x.shape[2:] != shape or not x.shape[0] or not x.shape[1]:
-        raise ValueError(f"{network.name}: x must be (samples, T, {', '.join(map(str, shape))}), got {x.shape}")
+        raise ValueError(
+            f"{network.name}: x must be (samples, T, {', '.join(map(str, shape))}), got {x.shape}"
+        )
     module = to_torch(network, dtype=dtype)
     ys: list[npt.NDArray[Any]] = []
     spikes: dict[str, list[npt.NDArray[np.uint8]]] = {n: [] for n in network.spiking()}

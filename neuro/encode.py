@@ -17,7 +17,7 @@ Steps: TypeAlias = npt.NDArray[np.float32]
 def rate(x: Values, T: int) -> Steps:
     """Evenly spaced spikes, ``s[t] = 1 where floor(x (t+1)) > floor(x t)``: ``floor(x T)`` spikes, no chance.
 
-    The products are rounded to 1e-9 first, so that the spike count of ``k / T`` is k whatever its binary form.
+    Products are rounded to 1e-9 first, so that the spike count of ``k / T`` is k whatever its binary form.
     """
     p = _unit("rate", x, T)
     edges = np.arange(T + 1).reshape(1, T + 1, *[1] * (p.ndim - 1))
@@ -36,13 +36,16 @@ def latency(x: Values, T: int) -> Steps:
     """One spike each, ``at t = round((1 - x) (T - 1))``: the larger the earlier; none for x = 0."""
     p = _unit("latency", x, T)
     when = np.where(p > 0, np.rint((1.0 - p) * (T - 1)), T)
-    return (np.arange(T).reshape(1, T, *[1] * (p.ndim - 1)) == when[:, None]).astype(np.float32)
+    steps = np.arange(T).reshape(1, T, *[1] * (p.ndim - 1))
+    out: Steps = (steps == when[:, None]).astype(np.float32)
+    return out
 
 
 def direct(x: Values, T: int) -> Steps:
     """The value itself in every step; the first layer turns it into spikes."""
     values = _finite("direct", x, T)
-    return np.repeat(values[:, None], T, axis=1).astype(np.float32)
+    out: Steps = np.repeat(values[:, None], T, axis=1).astype(np.float32)
+    return out
 
 
 def _finite(name: str, x: Values, T: int) -> npt.NDArray[Any]:
@@ -58,6 +61,6 @@ def _unit(name: str, x: Values, T: int) -> npt.NDArray[Any]:
     values = _finite(name, x, T)
     if values.size and (values.min() < 0.0 or values.max() > 1.0):
         raise ValueError(
-            f"encode.{name}: x must be in [0, 1], got {values.min():g} to {values.max():g}; divide by the largest value"
+            f"encode.{name}: x must be in [0, 1], got {values.min():g} to {values.max():g}; scale it first"
         )
     return values

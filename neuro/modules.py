@@ -3,10 +3,10 @@
     step(module, x[t], state) -> (y[t], state)                   one step, ``x[t] (N, ...)``
     steps(module, x, state)   -> (y, state)                      K steps at once, ``x (K, N, ...)``
 
-A state is None where a module has none, a tuple of tensors for a neuron, a list for a container; None as input
-means the state before the first step. ``steps`` goes layer by layer, so that a layer without memory sees all K
-steps as one batch; its result is that of K calls of ``step`` up to the rounding of the larger matrix product.
-SpikingJelly's modules take part through their own functional step.
+A state is None where a module has none, a tuple of tensors for a neuron, a list for a container; None as
+input means the state before the first step. ``steps`` goes layer by layer, so a layer without memory sees
+all K steps as one batch; its result is that of K calls of ``step`` up to the rounding of the larger matrix
+product. SpikingJelly's modules take part through their own functional step.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ModuleState: TypeAlias = Any
 """None, a tuple of tensors, or a list of these."""
 
 TIMELESS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool1d, nn.AvgPool2d, nn.MaxPool2d, nn.Identity, nn.ReLU)
-"""Layers whose answer to one step depends neither on other steps nor on chance: K steps may share one call."""
+"""Layers whose answer to a step depends neither on other steps nor on chance: K steps may share one call."""
 
 
 class Spiking(nn.Module):
@@ -70,34 +70,35 @@ class _TensorRate(Rate):
 class ParametricSpiking(Spiking):
     """A population with one trainable leak, ``rate = sigmoid(w)`` (ParametricLIF, Fang et al. 2021).
 
-    ``law.charge`` must be a :class:`Rate`; its rate is where training starts. Errors: ``ValueError`` otherwise.
+    ``law.charge`` must be a :class:`Rate`; its rate is where training starts. Errors: ``ValueError`` else.
     """
 
     def __init__(self, law: Law, surrogate: Surrogate | None = None) -> None:
         if not isinstance(law.charge, Rate) or not 0.0 < law.charge.rate < 1.0:
-            raise ValueError(f"ParametricSpiking.law: charge must be Rate with 0 < rate < 1, got {law.charge}")
+            raise ValueError(
+                f"ParametricSpiking.law: charge must be Rate with 0 < rate < 1, got {law.charge}"
+            )
         super().__init__(law, surrogate)
+        self._start = law.charge
         self.w = nn.Parameter(torch.logit(torch.tensor(law.charge.rate)))
 
     @property
     def law(self) -> Law:
         """The law with the rate as trained."""
-        rate = self._law.charge
-        return replace(self._law, charge=replace(rate, rate=float(self.w.detach().sigmoid())))
+        start = self._start
+        trained = Rate(float(self.w.detach().sigmoid()), start.decay_input, start.rest)
+        return replace(self._law, charge=trained)
 
     def stepping_law(self) -> Law:
         """The law with the rate as a tensor, so that its gradient flows."""
-        rate = self._law.charge
-        if not isinstance(rate, Rate):
-            raise ValueError(f"ParametricSpiking.law: charge must be Rate, got {rate}")
         tensor: Any = self.w.sigmoid()
-        return replace(self._law, charge=_TensorRate(tensor, rate.decay_input, rate.rest))
+        return replace(self._law, charge=_TensorRate(tensor, self._start.decay_input, self._start.rest))
 
 
 class Stack(nn.Sequential):
     """Modules in a row, stepped with explicit state: ``forward(x, state) -> (y, state)``."""
 
-    def forward(self, x: Tensor, state: ModuleState = None) -> tuple[Tensor, ModuleState]:  # type: ignore[override]
+    def forward(self, x: Tensor, state: ModuleState = None) -> tuple[Tensor, ModuleState]:
         """One step of every module, ``x (N, ...)``."""
         return _chain(self, x, state, step)
 
@@ -123,7 +124,11 @@ def step(module: nn.Module, x: Tensor, state: ModuleState = None) -> tuple[Tenso
 
 
 def steps(
-    module: nn.Module, x: Tensor, state: ModuleState = None, *, carry: Callable[[ModuleState], ModuleState] | None = None
+    module: nn.Module,
+    x: Tensor,
+    state: ModuleState = None,
+    *,
+    carry: Callable[[ModuleState], ModuleState] | None = None,
 ) -> tuple[Tensor, ModuleState]:
     """K steps: ``x (K, N, ...) -> (y (K, N, ...), state)``. ``carry`` is applied to each state passed on."""
     if isinstance(module, nn.Sequential):
@@ -153,7 +158,7 @@ def detach(state: ModuleState) -> ModuleState:
 
 
 def takes_state(module: nn.Module) -> bool:
-    """Whether ``module(x, state) -> (y, state)`` is its contract (``Spiking``, ``Stack``, ``to_torch``'s module)."""
+    """Whether ``module(x, state) -> (y, state)`` is its contract: ``Spiking``, ``Stack``, ``to_torch``'s."""
     return isinstance(module, Spiking | Stack) or bool(getattr(module, "explicit_state", False))
 
 
@@ -183,4 +188,6 @@ def _timeless(module: nn.Module) -> bool:
     kind = type(module)
     if kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d):
         return not module.training  # in training: statistics and masks per step
-    return kind in TIMELESS or (kind is nn.Flatten and module.start_dim == 1)
+    return kind in TIMELESS or (
+        isinstance(module, nn.Flatten) and kind is nn.Flatten and module.start_dim == 1
+    )

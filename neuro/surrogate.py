@@ -22,7 +22,7 @@ from neuro.neuron import Law
 
 class _Spike(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, over: Tensor, compare: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor]
     ) -> Tensor:
         ctx.save_for_backward(over)
@@ -30,7 +30,7 @@ class _Spike(torch.autograd.Function):
         return compare(over)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (over,) = ctx.saved_tensors
         return grad * ctx.slope(over), None, None
 
@@ -50,7 +50,7 @@ class Surrogate:
         raise NotImplementedError(f"{type(self).__name__} must define slope(over)")
 
     def of(self, law: Law) -> Callable[[Tensor], Tensor]:
-        """``over -> spikes`` for ``Law.step(..., spike=...)``: forward ``law.compare``, backward :meth:`slope`."""
+        """``over -> spikes`` for ``Law.step(spike=...)``: forward ``law.compare``, backward :meth:`slope`."""
 
         def spike(over: Tensor) -> Tensor:
             out: Tensor = _Spike.apply(over, law.compare, self.slope)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,6 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from torch import nn
-
-Report = Callable[[int, int, float, float], None]
 
 
 @dataclass(frozen=True)
@@ -48,38 +45,33 @@ def train(
 
 
 def _digits(*, checkpoint: Path | None, epochs: int | None, seed: int, resume: bool) -> Trained:
-    """8x8 digits, rate-coded over 8 steps of 1 ms, SLTT, cross-entropy of the scaled spikes in every step."""
-    import torch
-    from torch.nn import functional as F
-
+    """8x8 digits, rate-coded over 8 steps of 1 ms, SLTT."""
     from neuro.data.digits import digits
     from neuro.encode import rate
-    from neuro.methods import sltt
-    from neuro.models.digits import digits_net
-    from neuro.train import evaluate
+    from neuro.methods.sltt import SLTT
+    from neuro.models.digits import BATCH, EPOCHS, LEARNING_RATE, STEPS, digits_net
+    from neuro.train import adam, evaluate
     from neuro.train import train as fit
 
-    data, steps, n = digits(), 8, epochs or 15
-    x, test = rate(data.train_x, steps), rate(data.test_x, steps)
-    torch.manual_seed(seed)
-    model = digits_net()
+    data = digits()
+    x, test = rate(data.train_x, STEPS), rate(data.test_x, STEPS)
+    model = digits_net(seed=seed)
     start = time.perf_counter()
-    with _bar("training digits", n) as report:
-        fit(
-            model,
-            torch.from_numpy(x),
-            torch.from_numpy(data.train_y),
-            method=sltt.backward,
-            loss=lambda s, target: F.cross_entropy(4.0 * s, target),
-            epochs=n,
-            seed=seed,
-            checkpoint=checkpoint,
-            resume=resume,
-            progress=report,
-        )
+    fit(
+        model,
+        (x, data.train_y),
+        method=SLTT(),
+        epochs=epochs or EPOCHS,
+        batch=BATCH,
+        optimizer=adam(LEARNING_RATE),
+        seed=seed,
+        checkpoint=checkpoint,
+        resume=resume,
+        progress=True,
+    )
     seconds = time.perf_counter() - start
-    right = evaluate(model, torch.from_numpy(test), torch.from_numpy(data.test_y))
-    return Trained(model, test.shape[2:], 1e-3, test, data.test_y, right, seconds)
+    model.eval()
+    return Trained(model, test.shape[2:], 1e-3, test, data.test_y, evaluate(model, test, data.test_y), seconds)
 
 
 def _xor(*, checkpoint: Path | None, epochs: int | None, seed: int, resume: bool) -> Trained:
@@ -87,22 +79,5 @@ def _xor(*, checkpoint: Path | None, epochs: int | None, seed: int, resume: bool
     from neuro.models.xor import train_xor
 
     start = time.perf_counter()
-    with _bar("training xor", 1) as report:
-        done = train_xor(seed=seed, epochs=epochs, checkpoint=checkpoint, resume=resume)
-        report(1, 1, done.loss, done.accuracy)
+    done = train_xor(seed=seed, epochs=epochs, checkpoint=checkpoint, resume=resume)
     return Trained(done.module, (2,), done.dt_s, done.x, done.labels, done.accuracy, time.perf_counter() - start)
-
-
-@contextmanager
-def _bar(label: str, epochs: int) -> Iterator[Report]:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        task = progress.add_task(label, total=epochs)
-
-        def report(epoch: int, total: int, loss: float, accuracy: float) -> None:
-            text = f"{label}: loss {loss:.3f}, training accuracy {accuracy:.3f}"
-            progress.update(task, completed=epoch, total=total, description=text)
-
-        yield report

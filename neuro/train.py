@@ -1,8 +1,8 @@
 """The training loop: seeded, resumable to the same bits, one optimizer step a batch.
 
-Everything random in an epoch (order of samples, dropout) is seeded by ``(seed, epoch)``, and the learning rate is
-a function of the epoch, so the checkpoint at an epoch's end is model, optimizer and a number: what follows is the
-same whether or not the run was stopped there. The caller's own random state is left as it was.
+Everything random in an epoch (order of samples, dropout) is seeded by ``(seed, epoch)``, and the learning
+rate is a function of the epoch, so the checkpoint at an epoch's end is model, optimizer and a number: what
+follows is the same whether or not the run was stopped there. The caller's random state is left as it was.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], torch.optim.Opt
 Schedule: TypeAlias = Callable[[int, int], float]
 """``(epoch, epochs) -> factor`` of the optimizer's own learning rate."""
 
+Report: TypeAlias = Callable[[int, int, float, float], None]
+"""Told after each epoch: ``(epochs done, epochs, mean loss, training accuracy)``."""
+
 CHECKPOINT = 1
 
 
@@ -62,12 +65,12 @@ def constant(epoch: int, epochs: int) -> float:  # noqa: ARG001
 
 
 def spike_mse(out: Tensor, y: Tensor) -> Tensor:
-    """``mean((o[t] - onehot(y))^2)``: the right neuron fires in every step, the others never. Fang et al. 2021."""
+    """``mean((o[t] - onehot(y))^2)``: the right one fires in each step, others never; Fang et al. 2021."""
     return nn.functional.mse_loss(out, nn.functional.one_hot(y, out.shape[-1]).to(out.dtype))
 
 
 def ce_mse(out: Tensor, y: Tensor, *, share: float = 0.05, target: float = 1.0) -> Tensor:
-    """``(1 - a) CE(o[t], y) + a MSE(o[t], r)`` on real-valued outputs; SLTT, Meng et al. 2023: a 0.05, r 1."""
+    """``(1 - a) CE(o[t], y) + a MSE(o[t], r)`` on real-valued outputs; Meng et al. 2023: a = 0.05, r = 1."""
     mse = nn.functional.mse_loss(out, torch.full_like(out, target))
     return (1.0 - share) * nn.functional.cross_entropy(out, y) + share * mse
 
@@ -98,13 +101,13 @@ def train(
     device: str | torch.device = "cpu",
     checkpoint: str | Path | None = None,
     resume: bool = False,
-    progress: bool | Callable[[float], None] = False,
+    progress: bool | Report = False,
 ) -> Training:
     """Train ``model`` in place; return its history.
 
-    ``method``: ``SLTT(...)`` or ``BPTT()``. ``checkpoint`` is written whole after each epoch; ``resume`` goes on from
-    it and starts anew where there is none. ``target``: stop once the test accuracy reaches it. ``progress``: a
-    bar on the terminal, or a function that is told the share done.
+    ``method``: ``SLTT(...)`` or ``BPTT()``. ``checkpoint`` is written whole after each epoch; ``resume`` goes
+    on from it, and starts anew where there is none. ``target``: stop once the test accuracy reaches it.
+    ``progress``: a bar on the terminal, or a function that is told of each epoch.
 
     Errors: ``ValueError`` for data, for a checkpoint of another run, and for a loss that is not finite.
     """
@@ -122,13 +125,15 @@ def train(
                 break
             for group, lr in zip(optim.param_groups, base, strict=True):
                 group["lr"] = lr * schedule(epoch, epochs)
-            mean, right = _epoch(model, x, y, method, loss, batch, optim, _rng(seed, epoch), epoch, checkpoint)
+            mean, right = _epoch(
+                model, x, y, method, loss, batch, optim, _rng(seed, epoch), epoch, checkpoint
+            )
             done.loss.append(mean)
             done.accuracy.append(right)
             done.test_accuracy.append(math.nan if held_out is None else evaluate(model, *held_out))
             if checkpoint:
                 _save(Path(checkpoint), model, optim, done, about)
-            tell((epoch + 1) / epochs)
+            tell(epoch + 1, epochs, mean, right)
     model.eval()
     return done
 
@@ -146,7 +151,7 @@ def predict(model: nn.Module, x: Any, *, batch: int = 512) -> Tensor:
     training = model.training
     model.eval()
     device = next(iter(model.parameters()), torch.zeros(0)).device
-    out = [unroll(model, part.to(device)).sum(1) for part in torch.as_tensor(x).split(batch)]
+    out = [unroll(model, part.to(device)).sum(1) for part in torch.split(torch.as_tensor(x), batch)]
     model.train(training)
     return torch.cat(out)
 
@@ -167,11 +172,11 @@ def _epoch(
     torch.manual_seed(int(rng.integers(2**63)))
     order = torch.from_numpy(rng.permutation(len(x))).to(x.device)
     total, right = 0.0, 0
-    for k, pick in enumerate(order.split(batch)):
+    for k, pick in enumerate(torch.split(order, batch)):
         optim.zero_grad()
         value, summed = method(model, loss, x[pick], y[pick])
         if not torch.isfinite(value):
-            last = f"the checkpoint {checkpoint} holds the epoch before" if checkpoint and epoch else "no epoch is kept"
+            last = f"{checkpoint} holds the epoch before" if checkpoint and epoch else "no epoch is kept"
             raise ValueError(
                 f"train: loss is {float(value)} in epoch {epoch + 1}, batch {k + 1}; lower the learning rate "
                 f"or look for NaN in the data; {last}"
@@ -193,7 +198,8 @@ def _cuda(device: str | torch.device) -> list[torch.device]:
 def _tensors(data: Data, device: str | torch.device, name: str) -> tuple[Tensor, Tensor]:
     x, y = (torch.as_tensor(a) for a in data)
     if x.ndim < 2 or not len(x) or len(x) != len(y):
-        raise ValueError(f"{name}: needs x (samples, T, ...) and y (samples,), got {tuple(x.shape)} and {tuple(y.shape)}")
+        shapes = f"{tuple(x.shape)} and {tuple(y.shape)}"
+        raise ValueError(f"{name}: needs x (samples, T, ...) and y (samples,), got {shapes}")
     if not x.is_floating_point() or not bool(torch.isfinite(x).all()):
         raise ValueError(f"{name}: x must be finite floats, got {x.dtype}; encode it first (neuro.encode)")
     return x.to(device), y.to(device)
@@ -206,7 +212,9 @@ def _check(epochs: int, batch: int, target: float | None, test: object) -> None:
         raise ValueError(f"train: target {target} is a test accuracy; give test=(x, y)")
 
 
-def _save(path: Path, model: nn.Module, optim: torch.optim.Optimizer, done: Training, about: dict[str, Any]) -> None:
+def _save(
+    path: Path, model: nn.Module, optim: torch.optim.Optimizer, done: Training, about: dict[str, Any]
+) -> None:
     buffer = io.BytesIO()
     history = {"loss": done.loss, "accuracy": done.accuracy, "test_accuracy": done.test_accuracy}
     torch.save(
@@ -253,24 +261,31 @@ def _resume(
         optim.load_state_dict(saved["optimizer"])
         return Training(**saved["history"])
     except (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"checkpoint {path}: cannot go on from it ({error}); delete it to start anew") from None
+        raise ValueError(
+            f"checkpoint {path}: cannot go on from it ({error}); delete it to start anew"
+        ) from None
     except Exception as error:  # torch raises its unpickler's own error, of a private class
         if "weights_only" not in str(error) and "nsupported" not in str(error):
             raise
-        raise ValueError(f"checkpoint {path}: is no checkpoint of plain tensors; delete it to start anew") from None
+        says = "is no checkpoint of plain tensors; delete it to start anew"
+        raise ValueError(f"checkpoint {path}: {says}") from None
 
 
 @contextmanager
-def _reporting(progress: bool | Callable[[float], None]) -> Iterator[Callable[[float], None]]:
+def _reporting(progress: bool | Report) -> Iterator[Report]:
     if callable(progress):
         yield progress
     elif not progress:
-        yield lambda share: None
+        yield lambda *_: None
     else:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        with Progress(
-            TextColumn("train"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeElapsedColumn(), TimeRemainingColumn()
-        ) as bar:
-            task = bar.add_task("train", total=1.0)
-            yield lambda share: bar.update(task, completed=share)
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns) as bar:
+            task = bar.add_task("training", total=None)
+
+            def tell(epoch: int, epochs: int, loss: float, accuracy: float) -> None:
+                text = f"training: loss {loss:.3f}, accuracy {accuracy:.3f}"
+                bar.update(task, completed=epoch, total=epochs, description=text)
+
+            yield tell

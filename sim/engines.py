@@ -120,14 +120,15 @@ def run(
     x: npt.NDArray[Any] | None,
     on: str,
     *,
-    probes: Sequence[str] = (),
+    probes: Sequence[str] | None = None,
     labels: npt.NDArray[Any] | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Run:
     """Run a network or a program on the machine ``on``; the one way to run anything.
 
-    ``x``: ``(samples, T, ...)``; ``labels (samples,)`` are kept in the run as probe ``labels``. A Network is compiled
+    ``x``: ``(samples, T, ...)``; ``labels (samples,)`` are kept in the run as probe ``labels``. ``probes`` are those
+    of the engine; None takes the spikes of every spiking node, so that runs can be compared. A Network is compiled
     first, with ``options`` to the exporter. Errors: ``ValueError`` naming the machine, the program and the fix.
     """
     found = engine(on)
@@ -139,13 +140,20 @@ def run(
         raise ValueError(f"a {kind} program does not run on '{on}'; it runs on {', '.join(fits)}")
     if x is not None and (x.ndim < 2 or not np.isfinite(x).all()):
         raise ValueError(f"x must be finite and (samples, T, ...), got shape {x.shape} or NaN in it; encode it first")
-    done = _resolve(found.runner)(program, x, probes=tuple(probes), progress=progress)
+    done = _resolve(found.runner)(program, x, probes=watched(program) if probes is None else tuple(probes), progress=progress)
     if not isinstance(done, Run):
         raise TypeError(f"{found.runner} returned {type(done).__name__}, not a Run")
     done = replace(done, machine=on, program=summary(program))
     if labels is not None:
         done.probes["labels"] = labels
     return done
+
+
+def watched(program: Any) -> tuple[str, ...]:
+    """Probes ``"<node>.s"`` of every spiking node that a program or network lets one see."""
+    if isinstance(program, Network):
+        return tuple(f"{n}.s" for n in program.spiking())
+    return tuple(getattr(program, "watched", ()))
 
 
 def summary(program: Any) -> dict[str, Any]:

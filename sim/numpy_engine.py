@@ -1,62 +1,30 @@
-"""A Network stepped in numpy by the law as it is written: the engine that needs nothing."""
+"""The network in numpy, the law as written: the reference engine that needs no extra.
+
+    run(network, x)                    a batch of whole samples -> Run
+    step(network, state, x) -> (values, state)    pure
+
+States and values have the names of :mod:`export.to_onnx` (``<node>.v``, ``<node>.i``, ``<source>.q``;
+``<node>.s``, ``<layer>.in``), so a state goes from one engine to the other. The float type is that of the weights.
+Sums of Linear and Conv2d are numpy's matrix product: elementwise operations have the bits of the other float
+engines, sums agree to rounding.
+"""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from export.network import AvgPool2d, Conv2d, Flatten, Linear, Network, Pair, Spiking
-from sim.counting import accumulates, static_counts
+from export.network import AvgPool2d, Conv2d, Flatten, Input, Linear, Network, Node, Pair, Spiking
+from sim.edge import counts
 from sim.run import Run
 
-Array = npt.NDArray[Any]
-State = dict[str, Any]
-
-
-def step(network: Network, state: State, x: Array, watch: Callable[[str, Array], None] | None = None) -> tuple[dict[str, Array], State]:
-    """``(state, x (N, ...)) -> (value of every node, state)``; the first state is ``{}``.
-
-    ``watch(name, input)`` sees each node's input. Shapes as ``network.shapes()`` with N before.
-    """
-    shapes, values, after = network.shapes(), {}, {}
-    for name, node in network:
-        into = []
-        for e in network.sources(name):
-            if e.delay:
-                zero = np.zeros((len(x), *shapes[e.src]), x.dtype)
-                into.append(state.get(f"{e.src}>{name}", [zero] * e.delay)[0])
-            else:
-                into.append(values[e.src])
-        a = sum(into[1:], into[0]) if into else x
-        if watch is not None:
-            watch(name, a)
-        if isinstance(node, Spiking):
-            before = state[name] if name in state else node.law.initial(a)
-            values[name], after[name] = node.law.step(before, a)
-        else:
-            values[name] = forward(node, a)
-    for e in network.edges:
-        if e.delay:
-            zero = np.zeros((len(x), *shapes[e.src]), x.dtype)
-            key = f"{e.src}>{e.dst}"
-            after[key] = [*state.get(key, [zero] * e.delay)[1:], values[e.src]]
-    return values, after
-
-
-def forward(node: Any, x: Array) -> Array:
-    """A node without memory on ``x (N, ...)``."""
-    if isinstance(node, Linear):
-        y = x @ node.weight.T
-        return y if node.bias is None else y + node.bias
-    if isinstance(node, Conv2d):
-        return _conv(node, x)
-    if isinstance(node, AvgPool2d):
-        return _windows(x, node.kernel, node.stride, node.padding, (1, 1)).mean(axis=(4, 5), dtype=x.dtype)
-    return x.reshape(len(x), -1) if isinstance(node, Flatten) else x
+Array: TypeAlias = npt.NDArray[Any]
+State: TypeAlias = dict[str, Array]
 
 
 def run(
@@ -66,66 +34,120 @@ def run(
     probes: Sequence[str] = (),
     progress: Callable[[float], None] | None = None,
 ) -> Run:
-    """All steps of ``x (samples, T, ...)``; probes ``"<node>.s"`` of all spiking nodes, or of those named.
+    """``x (samples, T, *input_shape) -> Run``; ``probes``: ``"<spiking node>.s"``.
 
-    Errors: ``ValueError`` for a shape that is not the network's.
+    Counts: see :mod:`sim.edge.counts`. Errors: ``ValueError`` for a wrong shape or an unknown probe.
     """
-    want = network.shapes()[network.input]
-    if x.shape[2:] != want:
-        raise ValueError(f"x must be (samples, T, {want}), got {x.shape}")
-    start, dtype = time.perf_counter(), _dtype(network)
-    spiking = network.spiking()
-    counts = static_counts(network, x.shape[0], x.shape[1])
+    start = time.perf_counter()
+    network.check()
+    x = counts.checked(network, x, probes, [f"{n}.s" for n in network.spiking()])
+    record = counts.Recorder(network, x, probes, progress)
+    inputs = {n: f"{n}.in" for n in counts.layers(network)}
+    batch = _batch_size(network)
+    for at in range(0, len(x), batch):
+        part = x[at : at + batch]
+        state = initial(network, len(part))
+        for t in range(part.shape[1]):
+            values, state = step(network, state, part[:, t])
+            record.add(at, t, {n: a[:, None] for n, a in values.items()}, inputs)
+    return record.run("float", start)
+
+
+def initial(network: Network, batch: int) -> State:
+    """The state before the first step: ``v = v_reset``, currents and delay lines 0."""
+    shapes, dtype = network.shapes(), element_type(network)
     state: State = {}
-    ys, spikes = [], {n: [] for n in spiking}
-
-    def watch(name: str, a: Array) -> None:
-        if isinstance(network.nodes[name], Linear | Conv2d):
-            event, n = accumulates(network, name, a)
-            kind = counts.setdefault(event, {})
-            kind[name] = kind.get(name, 0) + n
-
-    for t in range(x.shape[1]):
-        values, state = step(network, state, x[:, t].astype(dtype), watch)
-        ys.append(values[network.output])
-        for n in spiking:
-            spikes[n].append(values[n].astype(np.int8))
-        if progress is not None:
-            progress((t + 1) / x.shape[1])
-    hidden = {n: np.stack(s, 1) for n, s in spikes.items()}
-    counts["spikes"] = {n: int(s.sum()) for n, s in hidden.items()}
-    y = np.stack(ys, 1)
-    return Run(
-        machine="float",
-        y=y.astype(np.int8) if network.sources(network.output)[0].src in hidden else y,
-        counts=counts,
-        samples=x.shape[0],
-        steps=x.shape[1],
-        dt_s=network.dt_s,
-        probes={f"{n}.s": s for n, s in hidden.items() if not probes or f"{n}.s" in probes},
-        wall_s=time.perf_counter() - start,
-    )
+    for name, node in network:
+        depth = max((e.delay for e in network.targets(name)), default=0)
+        if depth:
+            state[f"{name}.q"] = np.zeros((batch, depth, *shapes[name]), dtype)
+        if isinstance(node, Spiking):
+            first = node.law.initial(np.zeros((batch, *shapes[name]), dtype))
+            state |= {f"{name}.{k}": a for k, a in zip("vi", first, strict=False)}
+    return state
 
 
-def _dtype(network: Network) -> Any:
-    weights = [n.weight.dtype for _, n in network if isinstance(n, Linear | Conv2d)]
-    return np.result_type(*weights) if weights else np.dtype(np.float32)
+def step(network: Network, state: Mapping[str, Array], x: Array) -> tuple[dict[str, Array], State]:
+    """One step of ``x (N, *input_shape)``: ``x``, ``y``, spikes and layer inputs by name, and the next state."""
+    value: dict[str, Array] = {}
+    seen: dict[str, Array] = {}
+    after: State = {}
+    x = np.asarray(x, element_type(network))
+    for name in network.order():
+        node = network.nodes[name]
+        into = x if isinstance(node, Input) else _arriving(network, name, value, state)
+        if isinstance(node, Spiking):
+            before = tuple(state[f"{name}.{k}"] for k in "vi"[: node.law.charge.states])
+            value[name], new = node.law.step(before, into)
+            seen[f"{name}.s"] = value[name]
+            after |= {f"{name}.{k}": a for k, a in zip("vi", new, strict=False)}
+        else:
+            value[name] = apply(node, into)
+        if isinstance(node, Linear | Conv2d):
+            seen[f"{name}.in"] = into
+    for key in (k for k in state if k.endswith(".q")):
+        after[key] = np.concatenate([state[key][:, 1:], value[key[:-2]][:, None]], axis=1)
+    return seen | {"x": x, "y": value[network.output]}, after
+
+
+def apply(node: Node, x: Array) -> Array:
+    """A node without state on ``x (N, ...)``."""
+    if isinstance(node, Linear):
+        y = x @ node.weight.T
+        return y if node.bias is None else y + node.bias
+    if isinstance(node, Conv2d):
+        return _conv(node, x)
+    if isinstance(node, AvgPool2d):
+        taps = _windows(x, node.kernel, node.stride, node.padding, (1, 1))
+        total = np.zeros_like(taps[..., 0, 0])
+        for i, j in np.ndindex(*node.kernel):  # in torch's order
+            total = total + taps[..., i, j]
+        return total / math.prod(node.kernel)
+    if isinstance(node, Flatten):
+        return x.reshape(len(x), -1)
+    return x
+
+
+def element_type(network: Network) -> np.dtype[Any]:
+    """float32, or what the weights have together."""
+    types = [a.dtype for _, n in network if isinstance(n, Linear | Conv2d) for a in (n.weight, n.bias) if a is not None]
+    return np.result_type(*types) if types else np.dtype(np.float32)
+
+
+def _arriving(network: Network, name: str, value: Mapping[str, Array], state: Mapping[str, Array]) -> Array:
+    """Undelayed sources first, then delayed ones, each in the order of the edge list."""
+    edges = network.sources(name)
+    terms = [value[e.src] for e in edges if not e.delay]
+    terms += [state[f"{e.src}.q"][:, -e.delay] for e in edges if e.delay]
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
 
 
 def _conv(node: Conv2d, x: Array) -> Array:
-    kernel = (node.weight.shape[2], node.weight.shape[3])
-    w = _windows(x, kernel, node.stride, node.padding, node.dilation)
-    n, c, h, v = w.shape[:4]
-    g = node.groups
-    cols = w.reshape(n, g, c // g, h, v, -1).transpose(1, 0, 3, 4, 2, 5).reshape(g, n * h * v, -1)
-    flat = node.weight.reshape(g, node.weight.shape[0] // g, -1)
-    y = (cols @ flat.transpose(0, 2, 1)).reshape(g, n, h, v, -1).transpose(1, 0, 4, 2, 3).reshape(n, -1, h, v)
+    """One matrix product per group over unfolded windows."""
+    out, per_group, *kernel = node.weight.shape
+    taps = _windows(x, (kernel[0], kernel[1]), node.stride, node.padding, node.dilation)
+    n, _, h, w = taps.shape[:4]
+    groups = taps.reshape(n, node.groups, per_group, h, w, *kernel).transpose(1, 0, 3, 4, 2, 5, 6)
+    weight = node.weight.reshape(node.groups, out // node.groups, -1).transpose(0, 2, 1)
+    y = groups.reshape(node.groups, n * h * w, -1) @ weight
+    y = y.reshape(node.groups, n, h, w, -1).transpose(1, 0, 4, 2, 3).reshape(n, out, h, w)
     return y if node.bias is None else y + node.bias[:, None, None]
 
 
 def _windows(x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Array:
-    """``(N, C, H, W) -> (N, C, h, w, kh, kw)``."""
-    x = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
-    span = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
-    view = np.lib.stride_tricks.sliding_window_view(x, span, axis=(2, 3))
-    return view[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+    """``(N, c, h, w) -> (N, c, h', w', kh, kw)``, a view of the padded ``x``."""
+    (top, left), (dy, dx) = padding, dilation
+    padded = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left)))
+    spans = (dy * (kernel[0] - 1) + 1, dx * (kernel[1] - 1) + 1)
+    view = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=(2, 3))
+    found: Array = view[:, :, :: stride[0], :: stride[1], ::dy, ::dx]
+    return found
+
+
+def _batch_size(network: Network) -> int:
+    """As :func:`sim.edge.counts.batch_size`, with room for the unfolded windows of a convolution."""
+    taps = max((math.prod(n.weight.shape[2:]) for _, n in network if isinstance(n, Conv2d)), default=1)
+    return counts.batch_size(network, taps)

@@ -8,8 +8,10 @@ import numpy.typing as npt
 from neuro.encode import rate
 
 
-def xor(T: int, *, high: float = 1.0, low: float = 0.0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """The four cases: ``x (4, T, 2)`` rate-coded with ``high`` for 1 and ``low`` for 0, labels ``a != b`` as (4,).
+def xor(
+    T: int, *, high: float = 1.0, low: float = 0.0
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """The four cases: ``x (4, T, 2)``, rates ``high`` for 1 and ``low`` for 0; labels ``a != b``.
 
     Errors: ``ValueError`` for rates outside [0, 1] or ``low >= high``.
     """

@@ -2,6 +2,6 @@
 
     method(model, loss, x, y) -> (mean loss, sum over t of o[t])
 
-It runs ``x (N, T, ...)`` forward and the loss backward, adds to the parameters' gradients, and steps no optimizer.
+It runs ``x (N, T, ...)`` forward and the loss backward, adds to parameters' gradients, steps no optimizer.
 The loss of a batch is ``L = (1/T) sum_t loss(o[t], y)``.
 """

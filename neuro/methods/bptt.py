@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from neuro.modules import steps
@@ -18,5 +19,5 @@ class BPTT:
         """``x (N, T, ...), y (N, ...) -> (loss (), summed output (N, ...))``; gradients accumulate."""
         out, _ = steps(model, x.transpose(0, 1))
         total = step_losses(loss, out, y) / x.shape[1]
-        total.backward()
+        torch.autograd.backward(total)
         return total.detach(), out.detach().sum(0)

@@ -36,11 +36,12 @@ class SLTT:
 
     def __call__(self, model: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """``x (N, T, ...), y (N, ...) -> (loss (), summed output (N, ...))``; gradients accumulate."""
-        state, total, summed = None, torch.zeros((), device=x.device, dtype=x.dtype), torch.zeros(())
-        for chunk in x.transpose(0, 1).split(self.chunk):
+        state = None
+        total, summed = x.new_zeros(()), x.new_zeros(())
+        for chunk in torch.split(x.transpose(0, 1), self.chunk):
             out, state = steps(model, chunk, state, carry=detach)
             part = step_losses(loss, out, y) / x.shape[1]
-            part.backward()
+            torch.autograd.backward(part)
             total = total + part.detach()
-            summed = summed.to(out) + out.detach().sum(0)
+            summed = summed + out.detach().sum(0)
         return total, summed

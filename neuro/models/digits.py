@@ -17,7 +17,9 @@ EPOCHS, BATCH, LEARNING_RATE = 16, 32, 4e-3
 """With ``SLTT``, ``spike_mse`` and Adam: 97 % and more of the test digits, seeds 0 to 2."""
 
 
-def digits_net(*, seed: int = 0, channels: int = 16, law: Law | None = None, surrogate: Surrogate | None = None) -> Stack:
+def digits_net(
+    *, seed: int = 0, channels: int = 16, law: Law | None = None, surrogate: Surrogate | None = None
+) -> Stack:
     """``(N, 1, 8, 8) -> (N, 10)`` a step: conv 3 x 3, conv 3 x 3 stride 2, linear, each into spiking neurons.
 
     ``law`` defaults to ``h = v - v/2 + x``, threshold 1, reset to 0, which integer engines run as it stands.

@@ -5,7 +5,7 @@ Per sample and step, from the network alone (:func:`work`):
     macs               out elements x weights that meet in one: what a dense Conv or Gemm executes, zeros included
     elementwise_ops    operations of the neuron law, bias adds, pooling adds and division, adds where edges meet
     weight_bytes       weights and biases, read once per sample and step (batch 1, nothing kept in a register)
-    activation_bytes   values read and written by each node, states and delay lines included; Flatten moves nothing
+    activation_bytes   values read and written by each node, states and delay lines included; Flatten and Output move nothing
 
 From what ran (:class:`Tally`):
 
@@ -19,17 +19,21 @@ Padding counts as MACs, as in published tables, but never as an effective operat
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from export.network import AvgPool2d, Conv2d, Flatten, Input, Linear, Network, Shape, Spiking
+from export.network import AvgPool2d, Conv2d, Flatten, Input, Linear, Network, Output, Spiking
 from neuro.neuron import Decay, Law, NoLeak
-from sim.run import Counts
+from sim.run import Counts, Run, versions
 
-Ints = npt.NDArray[np.int64]
+Array: TypeAlias = npt.NDArray[Any]
+Ints: TypeAlias = npt.NDArray[np.int64]
+BATCH_BYTES = 256 * 2**20
+MAX_BATCH = 256
 STATIC = ("macs", "elementwise_ops", "weight_bytes", "activation_bytes")
 
 
@@ -67,7 +71,7 @@ def work(network: Network) -> Counts:
             out["elementwise_ops"][name] = ops
         depth = max((e.delay for e in network.targets(name)), default=0)
         values = 2 * depth * size[name]  # a delay line moves by one place
-        if not isinstance(node, Input | Flatten) and edges:
+        if not isinstance(node, Input | Output | Flatten):
             states = node.law.charge.states if isinstance(node, Spiking) else 0
             values += sum(size[e.src] for e in edges) + (1 + 2 * states) * size[name]
         if values:
@@ -122,7 +126,7 @@ class Tally:
         flat = values.reshape(-1, self._inputs(layer))
         on = flat != 0
         met = np.count_nonzero(on, axis=0)
-        self.active[layer] = self.active.get(layer, 0) + met
+        self.active[layer] = self.active[layer] + met if layer in self.active else met
         if layer not in self.graded and not (flat[on] == 1).all():
             self.graded.add(layer)
 
@@ -139,19 +143,80 @@ class Tally:
         return out
 
     def _inputs(self, layer: str) -> int:
-        shapes: dict[str, Shape] = self.network.shapes()
-        return math.prod(shapes[self.network.sources(layer)[0].src])
+        return math.prod(self.network.shapes()[self.network.sources(layer)[0].src])
 
 
-def watch(tally: Tally, values: Mapping[str, npt.NDArray[Any]], inputs: Mapping[str, str]) -> None:
-    """Add one batch of outputs: spikes ``<node>.s``, the input ``x``, and layer inputs by the names in ``inputs``."""
-    tally.add_spikes(tally.network.input, values["x"])
-    for node in tally.network.spiking():
-        if f"{node}.s" in values:
-            tally.add_spikes(node, values[f"{node}.s"])
-    for layer, name in inputs.items():
-        if name in values:
-            tally.add_input(layer, values[name])
+class Recorder:
+    """Takes the values of a run batch by batch, keeps ``y`` and ``probes``, and tallies the rest."""
+
+    def __init__(self, network: Network, x: Array, probes: Sequence[str], progress: Callable[[float], None] | None) -> None:
+        self.network, self.progress = network, progress
+        self.samples, self.steps = x.shape[:2]
+        self.tally = Tally(network)
+        self.kept: dict[str, Array] = {}
+        self.names = ("y", *probes)
+
+    def add(self, sample: int, step: int, values: Mapping[str, Array], inputs: Mapping[str, str]) -> None:
+        """``values``: ``(batch, steps, ...)`` by name, from that sample and step on; they may be overwritten after.
+
+        Names: ``x``, ``y``, ``<node>.s``, and what ``inputs`` calls the input of each layer.
+        """
+        self.tally.add_spikes(self.network.input, values["x"])
+        for node in self.network.spiking():
+            if f"{node}.s" in values:
+                self.tally.add_spikes(node, values[f"{node}.s"])
+        for layer, name in inputs.items():
+            if name in values:
+                self.tally.add_input(layer, values[name])
+        for name in self.names:
+            a = values[name]
+            if name not in self.kept:
+                self.kept[name] = np.zeros((self.samples, self.steps, *a.shape[2:]), self._type(name, a))
+            self.kept[name][sample : sample + len(a), step : step + a.shape[1]] = a
+        if self.progress is not None:
+            n, t = values["y"].shape[:2]
+            self.progress((sample + n * (step + t) / self.steps) / self.samples)
+
+    def run(self, machine: str, start_s: float, *packages: str, notes: tuple[str, ...] = ()) -> Run:
+        """What was recorded; ``start_s`` as of ``time.perf_counter``."""
+        return Run(
+            machine=machine,
+            y=self.kept.pop("y"),
+            counts=self.tally.counts(self.samples, self.steps),
+            samples=self.samples,
+            steps=self.steps,
+            dt_s=self.network.dt_s,
+            probes=self.kept,
+            wall_s=time.perf_counter() - start_s,
+            notes=notes,
+            versions=versions(*packages),
+        )
+
+    def _type(self, name: str, a: Array) -> npt.DTypeLike:
+        """int8 for spikes; ``y`` is spikes where one spiking node alone leads to it."""
+        into = self.network.sources(self.network.output)
+        spikes = name.endswith(".s") or (
+            name == "y" and len(into) == 1 and isinstance(self.network.nodes[into[0].src], Spiking)
+        )
+        return np.int8 if spikes else a.dtype
+
+
+def checked(network: Network, x: Array, probes: Sequence[str], known: Collection[str]) -> Array:
+    """``x`` as an array of the network's shape. Errors: ``ValueError`` for it or for a probe not in ``known``."""
+    x, shape = np.asarray(x), network.shapes()[network.input]
+    if x.shape[2:] != shape or 0 in x.shape:
+        sizes = ", ".join(map(str, shape))
+        raise ValueError(f"x: {network.name} takes (samples, T, {sizes}), none of them 0, got {x.shape}")
+    for name in probes:
+        if name not in known:
+            raise ValueError(f"probe '{name}': there are {', '.join(sorted(known)) or 'none; export with watch=True'}")
+    return x
+
+
+def batch_size(network: Network, steps: int = 1) -> int:
+    """Samples whose values over ``steps`` stay within :data:`BATCH_BYTES`, 1 to :data:`MAX_BATCH`."""
+    values = 3 * steps * sum(math.prod(s) for s in network.shapes().values())  # a value, a state before and after
+    return max(1, min(MAX_BATCH, BATCH_BYTES // (values * itemsize(network))))
 
 
 def _ops(node: object, weights: tuple[Any, ...]) -> int:

@@ -9,25 +9,20 @@ onnxruntime is imported when a session is made; nothing here imports torch.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from export.network import Spiking
 from export.package import PackageError
 from export.to_onnx import OnnxProgram, need
 from sim.edge import counts
-from sim.run import Run, versions
+from sim.run import Run
 
-Array = npt.NDArray[Any]
-BATCH_BYTES = 256 * 2**20
-"""Values of one batch in buffers and results, by which samples are cut into batches."""
-MAX_BATCH = 256
+Array: TypeAlias = npt.NDArray[Any]
 
 
 class Session:
@@ -108,38 +103,16 @@ def run(
     a wrong shape or an unknown probe, with what there is.
     """
     start = time.perf_counter()
-    x = _checked(program, x, probes)
-    samples, steps = x.shape[:2]
-    tally = counts.Tally(program.network)
+    x = counts.checked(program.network, x, probes, program.watched)
+    record = counts.Recorder(program.network, x, probes, progress)
     inputs = _layer_inputs(program)
-    advance = _stepping(program, threads) if program.form == "step" else _scanning(program, threads)
-    kept: dict[str, Array] = {}
-    batch = _batch_size(program, steps)
-    for at in range(0, samples, batch):
-        part = x[at : at + batch]
-
-        def keep(t: int, values: Mapping[str, Array], at: int = at, part: Array = part) -> None:
-            counts.watch(tally, values, inputs)
-            for name in ("y", *probes):
-                if name not in kept:
-                    kept[name] = np.zeros((samples, steps, *values[name].shape[2:]), _kept_type(program, name))
-                kept[name][at : at + len(part), t : t + values[name].shape[1]] = values[name]
-            if progress is not None:
-                progress((at + len(part) * (t + values[name].shape[1]) / steps) / samples)
-
-        advance(part, keep)
-    return Run(
-        machine="onnx",
-        y=kept.pop("y"),
-        counts=tally.counts(samples, steps),
-        samples=samples,
-        steps=steps,
-        dt_s=program.dt_s,
-        probes=kept,
-        wall_s=time.perf_counter() - start,
-        notes=_notes(program),
-        versions=versions("onnx", "onnxruntime"),
-    )
+    scans = program.form == "scan"
+    advance = _scanning(program, threads) if scans else _stepping(program, threads)
+    batch = counts.batch_size(program.network, x.shape[1] if scans else 1)
+    for at in range(0, len(x), batch):
+        for t, values in advance(x[at : at + batch]):
+            record.add(at, t, values, inputs)
+    return record.run("onnx", start, "onnx", "onnxruntime", notes=_notes(program))
 
 
 def open_session(program: OnnxProgram, threads: int = 1) -> Any:
@@ -155,63 +128,38 @@ def open_session(program: OnnxProgram, threads: int = 1) -> Any:
         raise PackageError(f"onnxruntime {ort.__version__} refuses the program: {error}; export it again") from error
 
 
-Keep = Callable[[int, Mapping[str, Array]], None]
-"""Called with a step and values ``(batch, steps from there on, ...)`` by name; they are overwritten afterwards."""
+Values: TypeAlias = Iterator[tuple[int, dict[str, Array]]]
+"""A step and values ``(batch, steps from there on, ...)`` by name; the next item overwrites them."""
 
 
-def _stepping(program: OnnxProgram, threads: int) -> Callable[[Array, Keep], None]:
+def _stepping(program: OnnxProgram, threads: int) -> Callable[[Array], Values]:
     session = Session(program, threads=threads)
 
-    def advance(part: Array, keep: Keep) -> None:
+    def advance(part: Array) -> Values:
         session.reset()
         for t in range(part.shape[1]):
             session.step(part[:, t])
-            keep(t, {n: a[:, None] for n, a in session.outputs.items()} | {"x": part[:, t : t + 1]})
+            yield t, {n: a[:, None] for n, a in session.outputs.items()} | {"x": part[:, t : t + 1]}
 
     return advance
 
 
-def _scanning(program: OnnxProgram, threads: int) -> Callable[[Array, Keep], None]:
+def _scanning(program: OnnxProgram, threads: int) -> Callable[[Array], Values]:
     session = open_session(program, threads)
     names = ["y", *program.watched]
     dtype = _dtype(session)
 
-    def advance(part: Array, keep: Keep) -> None:
+    def advance(part: Array) -> Values:
         found = session.run(names, {"x": np.ascontiguousarray(part.swapaxes(0, 1), dtype)})
-        keep(0, {n: a.swapaxes(0, 1) for n, a in zip(names, found, strict=True)} | {"x": part})
+        yield 0, {n: a.swapaxes(0, 1) for n, a in zip(names, found, strict=True)} | {"x": part}
 
     return advance
-
-
-def _checked(program: OnnxProgram, x: Array, probes: Sequence[str]) -> Array:
-    x = np.asarray(x)
-    if x.ndim < 3 or x.shape[2:] != program.input_shape or 0 in x.shape:
-        raise ValueError(f"x: must be (samples, T, {_list(program.input_shape)}), none of them 0, got {x.shape}")
-    for name in probes:
-        if name not in program.watched:
-            known = ", ".join(program.watched) or "nothing: export it with watch=True"
-            raise ValueError(f"probe '{name}': the program gives {known}")
-    return x
-
-
-def _batch_size(program: OnnxProgram, steps: int) -> int:
-    values = 3 * sum(math.prod(s) for s in program.network.shapes().values())  # a value, and two of a state
-    values *= steps if program.form == "scan" else 1
-    return max(1, min(MAX_BATCH, BATCH_BYTES // (values * counts.itemsize(program.network))))
 
 
 def _layer_inputs(program: OnnxProgram) -> dict[str, str]:
     from export.onnx_graph import input_value
 
     return {n: input_value(program.network, n) for n in counts.layers(program.network)}
-
-
-def _kept_type(program: OnnxProgram, name: str) -> Any:
-    """int8 for spikes; ``y`` is spikes where a spiking node alone leads to it."""
-    network = program.network
-    source = network.sources(network.output)[0].src if name == "y" else ""
-    alone = len(network.sources(network.output)) == 1 and isinstance(network.nodes.get(source), Spiking)
-    return np.int8 if name.endswith(".s") or alone else np.float64 if counts.itemsize(network) == 8 else np.float32
 
 
 def _notes(program: OnnxProgram) -> tuple[str, ...]:

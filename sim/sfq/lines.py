@@ -96,18 +96,19 @@ class Reader:
 
 def _logical(text: str, shown: str) -> list[Line]:
     """Comments dropped (``*`` or ``#`` first, ``;`` or ``$ `` anywhere), ``+`` lines joined to the one before."""
-    lines: list[Line] = []
+    pieces: list[list[str]] = []
+    places: list[Where] = []
     for at, raw in enumerate(text.splitlines(), start=1):
         body = raw.strip()
+        if body and body[0] not in "*#":
+            body = _COMMENT_TAIL.sub("", body).rstrip()
         if not body or body[0] in "*#":
             continue
-        body = _COMMENT_TAIL.sub("", body).rstrip()
-        if not body:
-            continue
         if body[0] != "+":
-            lines.append(Line(body, Where(shown, at)))
-        elif lines:
-            lines[-1] = Line(f"{lines[-1].text} {body[1:].strip()}", lines[-1].where)
+            pieces.append([body])
+            places.append(Where(shown, at))
+        elif pieces:
+            pieces[-1].append(body[1:].strip())
         else:
             raise DeckError(Where(shown, at), "+", "nothing to continue", "remove the + or put a line before it")
-    return lines
+    return [Line(" ".join(p), w) for p, w in zip(pieces, places, strict=True)]

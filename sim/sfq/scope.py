@@ -1,0 +1,83 @@
+"""Parameters of one block (the deck or a subcircuit), looked up outwards, resolved in any order of definition."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from sim.sfq.errors import DeckError, Where
+from sim.sfq.expr import ExprError, UndefinedName, evaluate
+from sim.sfq.lines import Line
+
+_ASSIGN = re.compile(r"([A-Z_][A-Z0-9_.]*)\s*=")
+
+
+@dataclass
+class Scope:
+    """``.param`` lines of a block and the block around it."""
+
+    parent: Scope | None = None
+    texts: dict[str, tuple[str, Where]] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+    resolved: bool = False
+
+    def define(self, line: Line) -> None:
+        """Add ``.param a=expr [b=expr ..]``. A later definition of a name replaces the earlier, as in JoSIM."""
+        body = line.text.split(None, 1)[1] if " " in line.text or "\t" in line.text else ""
+        marks = list(_ASSIGN.finditer(body))
+        if not marks or body[: marks[0].start()].strip():
+            raise DeckError(line.where, line.text, "not a parameter definition", "write .param name=expression")
+        for mark, after in zip(marks, [*marks[1:], None], strict=True):
+            text = body[mark.end() : after.start() if after else None].strip().rstrip(",")
+            self.texts[mark[1]] = (text, line.where)
+        self.resolved = False
+
+    def lookup(self, name: str) -> float | None:
+        """The value of ``name`` here or further out; None if nobody defines it."""
+        if not self.resolved:
+            self._resolve()
+        if name in self.values:
+            return self.values[name]
+        if name in self.texts:
+            return None
+        return self.parent.lookup(name) if self.parent else None
+
+    def evaluate(self, text: str, where: Where, name: str) -> float:
+        """The value of an expression of the element ``name``. Raises DeckError with the undefined parameter named."""
+        try:
+            return evaluate(text, self.lookup)
+        except UndefinedName as error:
+            raise DeckError(
+                where, name, f"undefined parameter {error.name} in {text!r}", f"add .param {error.name}=value"
+            ) from None
+        except ExprError as error:
+            raise DeckError(where, name, f"{text!r} has no value ({error})", "correct the expression") from None
+
+    def _resolve(self) -> None:
+        """Evaluate what can be evaluated, again and again, until all is known or nothing moves."""
+        self.resolved, self.values = True, {}
+        waiting = dict(self.texts)
+        missing: dict[str, str] = {}
+        while waiting:
+            missing = {}
+            for name, (text, where) in waiting.items():
+                try:
+                    self.values[name] = evaluate(text, self.lookup)
+                except UndefinedName as error:
+                    missing[name] = error.name
+                except ExprError as error:
+                    self.resolved = False
+                    raise DeckError(where, name, f"{text!r} has no value ({error})", "correct the expression") from None
+            if len(missing) == len(waiting):
+                self.resolved = False
+                raise self._stuck(missing)
+            waiting = {name: waiting[name] for name in missing}
+
+    def _stuck(self, missing: dict[str, str]) -> DeckError:
+        for name, needs in missing.items():
+            if needs not in missing:
+                text, where = self.texts[name]
+                return DeckError(where, name, f"undefined parameter {needs} in {text!r}", f"add .param {needs}=value")
+        name = next(iter(missing))
+        circle = " -> ".join([name, missing[name]])
+        return DeckError(self.texts[name][1], name, f"defined by itself ({circle} ..)", "break the circle with a number")
