@@ -18,7 +18,7 @@ import torch
 from torch import fx, nn
 
 from export.fold import fold
-from export.kinds import CHAINS, NOTHING, kind_of, refusal
+from export.kinds import CHAINS, NOTHING, is_layer, kind_of, refusal
 from export.network import (
     AvgPool2d,
     Conv2d,
@@ -85,7 +85,7 @@ class _Builder:
             return self._norm(module, label, value)
         if kind in READERS:
             return self._leaf(module, label, READERS[kind], value)
-        if kind or not module._modules:
+        if is_layer(type(module)) or not module._modules:
             raise refusal(type(module), label, set(READERS) | set(NORMS))
         return self._trace(module, path, value)
 
@@ -168,7 +168,7 @@ class _Builder:
 def _traced(module: nn.Module, label: str) -> fx.Graph:
     class Tracer(fx.Tracer):
         def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
-            return bool(_kind(m)) or not m._modules
+            return bool(_kind(m)) or is_layer(type(m)) or not m._modules
 
     modes = [(m, m.training) for m in module.modules()]
     try:
@@ -182,7 +182,9 @@ def _traced(module: nn.Module, label: str) -> fx.Graph:
     finally:
         for m, mode in modes:
             m.training = mode
-    graph.eliminate_dead_code()
+    for n in reversed(graph.nodes):
+        if not n.users and n.op not in ("placeholder", "output"):
+            graph.erase_node(n)  # computed, but leads nowhere
     return graph
 
 

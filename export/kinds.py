@@ -36,6 +36,11 @@ def kind_of(cls: type) -> str:
     return cls.__qualname__ if cls.__module__.startswith(HOMES) or cls.__module__ == OURS else ""
 
 
+def is_layer(cls: type) -> bool:
+    """Whether ``cls`` is a layer, a neuron or derived from one, so that looking into its forward is wrong."""
+    return any(kind_of(c) not in {"", "Module"} | CHAINS for c in cls.__mro__)
+
+
 def refusal(cls: type, label: str, known: Set[str]) -> MappingError:
     """The error for a module of type ``cls`` at ``label``, with the nearest way out."""
     names = [c.__name__ for c in cls.__mro__]

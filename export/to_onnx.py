@@ -1,16 +1,20 @@
-"""A Network as a standard ONNX file, built node by node: one step with its state as inputs and outputs, or a Scan.
+"""A Network as a standard ONNX file, built node by node: one step with its state in and out, or a Scan.
 
     to_onnx_step    x (N, ...), states            -> y (N, ...), states.next, watched
     to_onnx_scan    x (T, N, ...)                 -> y (T, N, ...), states.next, watched (T, N, ...)
 
-``states`` start at the values in the metadata (step) or inside (scan); the last states of a scan go into a step
-program, which goes on from there. ``watched`` are spikes ``<node>.s`` and, where a layer's input is not the spikes
-of one node, that input ``<layer>.in``: what a count of work needs. Everything else about the network rides in the
-file's metadata, keys ``snn.*``, so that a file runs and is counted without the network it came from.
+``states`` start at the values in the metadata (step) or inside (scan); the last states of a scan go into a
+step program, which goes on from there. ``watched`` are spikes ``<node>.s`` and, where a layer's input is not
+the spikes of one node, that input ``<layer>.in``: what a count of work needs. Everything else about the
+network rides in the file's metadata, keys ``snn.*``, so that a file runs and is counted without the network
+it came from. Only standard operators of opset 17, IR 8: onnxruntime-web refuses files newer than it knows.
 
-Only standard operators of opset 17, IR 8: onnxruntime-web refuses newer files than it knows. Exactness: the
-elementwise part has the operations of :mod:`neuro.neuron` in their order; sums of Conv and Gemm are the runtime's.
-onnx itself is imported when a program is made or read.
+What is exact. The neuron law (states and spikes), AveragePool, Flatten, delays and sums of two edges have the
+bits of torch. Conv and Gemm add up in an order of their own, which changes with batch size, threads and CPU;
+they have the bits of torch where every partial sum is exact, as with weights on a grid of 2**-k and spikes as
+input, and agree to rounding otherwise. A difference shows as a spike only where ``h`` is that close to the
+threshold: see ``sim.edge.native`` for how often. ``h >= threshold`` here and ``h - threshold >= 0`` in
+:mod:`neuro.neuron` are the same comparison (gradual underflow).
 """
 
 from __future__ import annotations
@@ -33,12 +37,12 @@ FORMAT = "spikeport-onnx"
 VERSION = "1"
 OPSET, IR_VERSION = 17, 8
 MAX_BYTES = 2**31 - 1
-"""Protobuf's limit for one message, hence for an .onnx file without external data (protobuf.dev, Encoding)."""
+"""Protobuf's limit for one message, so for an .onnx file in one piece (protobuf.dev, "Encoding")."""
 
 
 @dataclass(frozen=True, eq=False)
 class OnnxProgram:
-    """An ONNX file in memory: ``model`` is its bytes, ``network`` what it computes, ``meta`` its ``snn.*`` keys.
+    """An ONNX file in memory: ``model`` its bytes, ``network`` what it computes, ``meta`` its ``snn.*`` keys.
 
     ``form``: ``step`` or ``scan``. ``usage``: bytes of the file against protobuf's limit.
     """
@@ -103,7 +107,9 @@ class OnnxProgram:
         try:
             data = Path(path).read_bytes()
         except OSError as error:
-            raise PackageError(f"{path}: cannot be read ({error.strerror}); give an .onnx file of this package") from None
+            raise PackageError(
+                f"{path}: cannot be read ({error.strerror}); give an .onnx file of this package"
+            ) from None
         return cls.from_bytes(data, str(path))
 
     @classmethod
@@ -115,20 +121,23 @@ class OnnxProgram:
         model, meta, arrays = onnx_graph.read(data, owner)
         if meta.get("snn.format") != FORMAT or meta.get("snn.version") != VERSION:
             raise PackageError(
-                f"{owner}: metadata says snn.format {meta.get('snn.format')!r} version {meta.get('snn.version')!r}, "
-                f"expected {FORMAT!r} {VERSION!r}; make the file with export.to_onnx, other ONNX files have no neuron law"
+                f"{owner}: metadata says snn.format {meta.get('snn.format')!r}, version "
+                f"{meta.get('snn.version')!r}, expected {FORMAT!r}, {VERSION!r}; "
+                "make the file with export.to_onnx, other ONNX files have no neuron law"
             )
         if onnx_graph.seal(model) != meta.get("snn.sha256"):
-            raise PackageError(f"{owner}: content does not match its hash; the file was changed or damaged, export it again")
+            raise PackageError(
+                f"{owner}: content does not match its hash; the file was changed or damaged, export it again"
+            )
         return cls(data, Network.from_manifest(json.loads(meta["snn.network"]), arrays, owner), meta)
 
 
 def to_onnx_step(network: Network, *, watch: bool = True, opset: int = OPSET) -> OnnxProgram:
     """One step with explicit state: the form for streams, and for runtimes without control flow.
 
-    Inputs ``x (N, ...)`` and every state; outputs ``y``, ``<state>.next`` and, with ``watch``, the spikes and layer
-    inputs that counting needs. ``N`` is symbolic. Errors: ``NetworkError``; ``MappingError`` for float64 with a
-    convolution; ``CapacityError`` over 2 GiB.
+    Inputs ``x (N, ...)`` and every state; outputs ``y``, ``<state>.next`` and, with ``watch``, the spikes and
+    layer inputs that counting needs. ``N`` is symbolic. ``opset``: 13 to 21. Errors: ``NetworkError``;
+    ``MappingError`` for float64 with a convolution; ``CapacityError`` over 2 GiB.
     """
     return _program(network, "step", watch, opset)
 
@@ -158,7 +167,9 @@ def _program(network: Network, form: str, watch: bool, opset: int) -> OnnxProgra
 
     if not 13 <= opset <= 21:
         raise ValueError(f"opset: must be 13 to 21, which browsers and onnxruntime both read, got {opset}")
-    graph, states, watched = (onnx_graph.step_graph if form == "step" else onnx_graph.scan_graph)(network, watch)
+    graph, states, watched = (onnx_graph.step_graph if form == "step" else onnx_graph.scan_graph)(
+        network, watch
+    )
     used = sum(a.nbytes for a in network.to_manifest()[1].values())
     if used > MAX_BYTES:
         raise CapacityError(f"{network.name}: weights need {used} bytes, an .onnx file holds {MAX_BYTES}")

@@ -261,11 +261,10 @@ def _resume(
         optim.load_state_dict(saved["optimizer"])
         return Training(**saved["history"])
     except (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"checkpoint {path}: cannot go on from it ({error}); delete it to start anew"
-        ) from None
-    except Exception as error:  # torch raises its unpickler's own error, of a private class
-        if "weights_only" not in str(error) and "nsupported" not in str(error):
+        says = " ".join(str(error).split())
+        raise ValueError(f"checkpoint {path}: cannot go on from it ({says}); delete it to start anew") from None
+    except Exception as error:
+        if type(error).__name__ != "UnpicklingError":  # torch raises a class that only pickle can name
             raise
         says = "is no checkpoint of plain tensors; delete it to start anew"
         raise ValueError(f"checkpoint {path}: {says}") from None

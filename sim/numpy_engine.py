@@ -4,9 +4,9 @@
     step(network, state, x) -> (values, state)    pure
 
 States and values have the names of :mod:`export.to_onnx` (``<node>.v``, ``<node>.i``, ``<source>.q``;
-``<node>.s``, ``<layer>.in``), so a state goes from one engine to the other. The float type is that of the weights.
-Sums of Linear and Conv2d are numpy's matrix product: elementwise operations have the bits of the other float
-engines, sums agree to rounding.
+``<node>.s``, ``<layer>.in``), so a state goes from one engine to the other. The float type is that of the
+weights. Sums of Linear and Conv2d are numpy's matrix product: all else has the bits of the other float
+engines, these agree to rounding, and to the bit where every partial sum is exact (weights on a grid of 2**-k).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.network import AvgPool2d, Conv2d, Flatten, Input, Linear, Network, Node, Pair, Spiking
+from export.onnx_names import input_value
 from sim.edge import counts
 from sim.run import Run
 
@@ -34,22 +35,20 @@ def run(
     probes: Sequence[str] = (),
     progress: Callable[[float], None] | None = None,
 ) -> Run:
-    """``x (samples, T, *input_shape) -> Run``; ``probes``: ``"<spiking node>.s"``.
+    """``x (samples, T, *input_shape) -> Run``; ``probes``: ``"<spiking node>.s"``; none given: all; ``"y"``: none.
 
     Counts: see :mod:`sim.edge.counts`. Errors: ``ValueError`` for a wrong shape or an unknown probe.
     """
     start = time.perf_counter()
     network.check()
-    x = counts.checked(network, x, probes, [f"{n}.s" for n in network.spiking()])
-    record = counts.Recorder(network, x, probes, progress)
-    inputs = {n: f"{n}.in" for n in counts.layers(network)}
+    record = counts.Recorder(network, x, probes, [f"{n}.s" for n in network.spiking()], progress)
     batch = _batch_size(network)
-    for at in range(0, len(x), batch):
-        part = x[at : at + batch]
+    for at in range(0, len(record.x), batch):
+        part = record.x[at : at + batch]
         state = initial(network, len(part))
         for t in range(part.shape[1]):
             values, state = step(network, state, part[:, t])
-            record.add(at, t, {n: a[:, None] for n, a in values.items()}, inputs)
+            record.add(at, t, {n: a[:, None] for n, a in values.items()})
     return record.run("float", start)
 
 
@@ -68,7 +67,7 @@ def initial(network: Network, batch: int) -> State:
 
 
 def step(network: Network, state: Mapping[str, Array], x: Array) -> tuple[dict[str, Array], State]:
-    """One step of ``x (N, *input_shape)``: ``x``, ``y``, spikes and layer inputs by name, and the next state."""
+    """One step of ``x (N, *input_shape)``: ``x``, ``y``, spikes, layer inputs by name, and the next state."""
     value: dict[str, Array] = {}
     seen: dict[str, Array] = {}
     after: State = {}
@@ -83,7 +82,7 @@ def step(network: Network, state: Mapping[str, Array], x: Array) -> tuple[dict[s
             after |= {f"{name}.{k}": a for k, a in zip("vi", new, strict=False)}
         else:
             value[name] = apply(node, into)
-        if isinstance(node, Linear | Conv2d):
+        if isinstance(node, Linear | Conv2d) and input_value(network, name) == f"{name}.in":
             seen[f"{name}.in"] = into
     for key in (k for k in state if k.endswith(".q")):
         after[key] = np.concatenate([state[key][:, 1:], value[key[:-2]][:, None]], axis=1)
@@ -110,7 +109,13 @@ def apply(node: Node, x: Array) -> Array:
 
 def element_type(network: Network) -> np.dtype[Any]:
     """float32, or what the weights have together."""
-    types = [a.dtype for _, n in network if isinstance(n, Linear | Conv2d) for a in (n.weight, n.bias) if a is not None]
+    types = [
+        a.dtype
+        for _, n in network
+        if isinstance(n, Linear | Conv2d)
+        for a in (n.weight, n.bias)
+        if a is not None
+    ]
     return np.result_type(*types) if types else np.dtype(np.float32)
 
 
@@ -142,7 +147,7 @@ def _windows(x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
     (top, left), (dy, dx) = padding, dilation
     padded = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left)))
     spans = (dy * (kernel[0] - 1) + 1, dx * (kernel[1] - 1) + 1)
-    view = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=(2, 3))
+    view = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=(2, 3))  # type: ignore[call-overload]
     found: Array = view[:, :, :: stride[0], :: stride[1], ::dy, ::dx]
     return found
 

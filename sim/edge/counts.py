@@ -2,31 +2,34 @@
 
 Per sample and step, from the network alone (:func:`work`):
 
-    macs               out elements x weights that meet in one: what a dense Conv or Gemm executes, zeros included
-    elementwise_ops    operations of the neuron law, bias adds, pooling adds and division, adds where edges meet
-    weight_bytes       weights and biases, read once per sample and step (batch 1, nothing kept in a register)
-    activation_bytes   values read and written by each node, states and delay lines included; Flatten and Output move nothing
+    macs               outputs x weights that meet in one: what a dense Conv or Gemm executes, zeros included
+    elementwise_ops    operations of the neuron law, bias adds, pooling, adds where edges meet
+    neuron_updates     neurons
+    weight_bytes       weights and biases, read once per sample and step (batch 1, nothing stays in a cache)
+    activation_bytes   values that a node reads and writes, states and delay lines included; Flatten moves none
 
 From what ran (:class:`Tally`):
 
     spikes             spikes per spiking node; at the input node, its non-zero values
-    acs                non-zero input x non-zero weight, of layers whose input was 0 or 1 in the whole run
+    acs                non-zero input x non-zero weight, of layers whose input was -1, 0 or 1 in the whole run
     effective_macs     the same of the other layers, whose input takes a multiplication
 
-Padding counts as MACs, as in published tables, but never as an effective operation: it is zero.
+Padding counts as MACs, as in published tables, but never as an effective operation: it is zero. The split of
+effective operations is NeuroBench's (Yik et al. 2025, synaptic operations).
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from export.network import AvgPool2d, Conv2d, Flatten, Input, Linear, Network, Output, Spiking
+from export.onnx_names import input_value
 from neuro.neuron import Decay, Law, NoLeak
 from sim.run import Counts, Run, versions
 
@@ -34,11 +37,11 @@ Array: TypeAlias = npt.NDArray[Any]
 Ints: TypeAlias = npt.NDArray[np.int64]
 BATCH_BYTES = 256 * 2**20
 MAX_BATCH = 256
-STATIC = ("macs", "elementwise_ops", "weight_bytes", "activation_bytes")
+STATIC = ("macs", "elementwise_ops", "neuron_updates", "weight_bytes", "activation_bytes")
 
 
 def law_ops(law: Law) -> int:
-    """Elementwise operations of one neuron in one step: charge, one comparison, one selection or multiply-subtract."""
+    """Elementwise operations of one neuron in one step: charge, comparison, reset."""
     charge = law.charge
     if isinstance(charge, NoLeak):
         n = 1
@@ -67,6 +70,8 @@ def work(network: Network) -> Counts:
             out["weight_bytes"][name] = sum(a.nbytes for a in weights if a is not None)
         ops = (len(edges) - 1) * size[edges[0].src] if edges else 0
         ops += _ops(node, weights) * size[name]
+        if isinstance(node, Spiking):
+            out["neuron_updates"][name] = size[name]
         if ops:
             out["elementwise_ops"][name] = ops
         depth = max((e.delay for e in network.targets(name)), default=0)
@@ -88,11 +93,11 @@ def itemsize(network: Network) -> int:
 def fanout(network: Network, layer: str) -> Ints:
     """Non-zero weights that each input element of ``layer`` meets, ``(inputs,)``.
 
-    For a convolution: ``sum over (o, ky, kx) of [w != 0]`` where that tap of ``(c, y, x)`` lands on an output.
+    For a convolution: the sum over ``(o, ky, kx)`` of ``w != 0`` where that tap meets an output.
     """
     node, shapes = network.nodes[layer], network.shapes()
     if isinstance(node, Linear):
-        return np.count_nonzero(node.weight, axis=0).astype(np.int64)
+        return np.asarray(np.count_nonzero(node.weight, axis=0), np.int64)
     if not isinstance(node, Conv2d):
         raise ValueError(f"{layer}: a {type(node).__name__} has no weights; layers are {layers(network)}")
     c, *size = shapes[network.sources(layer)[0].src]
@@ -101,11 +106,17 @@ def fanout(network: Network, layer: str) -> Ints:
     rows, columns = (
         _lands(n, k, m, s, p, d)
         for n, k, m, s, p, d in zip(
-            size, node.weight.shape[2:], shapes[layer][1:], node.stride, node.padding, node.dilation, strict=True
+            size,
+            node.weight.shape[2:],
+            shapes[layer][1:],
+            node.stride,
+            node.padding,
+            node.dilation,
+            strict=True,
         )
     )
-    met: Ints = np.einsum("cij,iy,jx->cyx", taps, rows, columns, optimize=True)
-    return met.ravel()
+    met: Array = np.einsum("cij,iy,jx->cyx", taps, rows, columns, optimize=True)
+    return met.ravel().astype(np.int64)
 
 
 class Tally:
@@ -116,58 +127,70 @@ class Tally:
         self.spikes: dict[str, int] = {}
         self.active: dict[str, Ints] = {}
         self.graded: set[str] = set()
+        self._inputs = {n: input_value(network, n) for n in layers(network)}
+        self._spiking = network.spiking()
 
-    def add_spikes(self, node: str, values: npt.NDArray[Any]) -> None:
-        """Count the non-zero values of any array of one node."""
-        self.spikes[node] = self.spikes.get(node, 0) + int(np.count_nonzero(values))
+    def add(self, values: Mapping[str, Array]) -> None:
+        """Count values ``(samples, steps, ...)`` by the names of :mod:`export.onnx_names`."""
+        named = {self.network.input: "x"} | {n: f"{n}.s" for n in self._spiking}
+        for node, name in named.items():
+            if name in values:
+                self.spikes[node] = self.spikes.get(node, 0) + int(np.count_nonzero(values[name]))
+        for layer, name in self._inputs.items():
+            if name in values:
+                self._add_input(layer, name, values[name])
 
-    def add_input(self, layer: str, values: npt.NDArray[Any]) -> None:
-        """What entered ``layer``: ``(..., *shape)``, all leading axes are samples or steps."""
-        flat = values.reshape(-1, self._inputs(layer))
-        on = flat != 0
+    def _add_input(self, layer: str, name: str, values: Array) -> None:
+        on = values.reshape(values.shape[0] * values.shape[1], -1) != 0
         met = np.count_nonzero(on, axis=0)
         self.active[layer] = self.active[layer] + met if layer in self.active else met
-        if layer not in self.graded and not (flat[on] == 1).all():
+        if not name.endswith(".s") and layer not in self.graded and not np.isin(values, (-1, 0, 1)).all():
             self.graded.add(layer)
 
     def counts(self, samples: int, steps: int) -> Counts:
-        """All events over ``samples x steps``; ``acs`` and ``effective_macs`` of the layers that were added."""
-        out: Counts = {e: {n: k * samples * steps for n, k in by.items()} for e, by in work(self.network).items()}
+        """All events over ``samples x steps``; effective operations only if every layer's input was."""
+        out: Counts = {
+            e: {n: k * samples * steps for n, k in by.items()} for e, by in work(self.network).items()
+        }
         out["spikes"] = dict(self.spikes)
-        for event, graded in (("acs", False), ("effective_macs", True)):
-            found = {
-                n: int(met @ fanout(self.network, n)) for n, met in self.active.items() if (n in self.graded) == graded
-            }
-            if found:
-                out[event] = found
+        if set(self.active) < set(self._inputs):
+            return out
+        for layer, met in self.active.items():
+            event = "effective_macs" if layer in self.graded else "acs"
+            out.setdefault(event, {})[layer] = int(met @ fanout(self.network, layer))
         return out
-
-    def _inputs(self, layer: str) -> int:
-        return math.prod(self.network.shapes()[self.network.sources(layer)[0].src])
 
 
 class Recorder:
-    """Takes the values of a run batch by batch, keeps ``y`` and ``probes``, and tallies the rest."""
+    """Takes the values of a run batch by batch, keeps ``y`` and ``probes``, and tallies the rest.
 
-    def __init__(self, network: Network, x: Array, probes: Sequence[str], progress: Callable[[float], None] | None) -> None:
+    ``known``: names that may be probes; without ``probes`` all spikes among them are kept. Errors:
+    ``ValueError`` for an ``x`` that is not of the network's shape, or an unknown probe.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        x: Array,
+        probes: Sequence[str],
+        known: Sequence[str],
+        progress: Callable[[float], None] | None,
+    ) -> None:
         self.network, self.progress = network, progress
-        self.samples, self.steps = x.shape[:2]
+        self.x = _checked(network, x)
+        for name in probes:
+            if name not in known and name != "y":
+                raise ValueError(
+                    f"probe '{name}': there are {', '.join(known) or 'none; export with watch=True'}"
+                )
+        self.samples, self.steps = self.x.shape[:2]
+        self.names = {"y", *(probes or [n for n in known if n.endswith(".s")])}
         self.tally = Tally(network)
         self.kept: dict[str, Array] = {}
-        self.names = ("y", *probes)
 
-    def add(self, sample: int, step: int, values: Mapping[str, Array], inputs: Mapping[str, str]) -> None:
-        """``values``: ``(batch, steps, ...)`` by name, from that sample and step on; they may be overwritten after.
-
-        Names: ``x``, ``y``, ``<node>.s``, and what ``inputs`` calls the input of each layer.
-        """
-        self.tally.add_spikes(self.network.input, values["x"])
-        for node in self.network.spiking():
-            if f"{node}.s" in values:
-                self.tally.add_spikes(node, values[f"{node}.s"])
-        for layer, name in inputs.items():
-            if name in values:
-                self.tally.add_input(layer, values[name])
+    def add(self, sample: int, step: int, values: Mapping[str, Array]) -> None:
+        """``values``: ``(batch, steps, ...)`` by name, from that sample and step on; not kept."""
+        self.tally.add(values)
         for name in self.names:
             a = values[name]
             if name not in self.kept:
@@ -181,12 +204,13 @@ class Recorder:
         """What was recorded; ``start_s`` as of ``time.perf_counter``."""
         return Run(
             machine=machine,
-            y=self.kept.pop("y"),
+            y=self.kept["y"],
             counts=self.tally.counts(self.samples, self.steps),
             samples=self.samples,
             steps=self.steps,
             dt_s=self.network.dt_s,
-            probes=self.kept,
+            probes={f"{n}.s": self.kept[f"{n}.s"] for n in self.network.spiking() if f"{n}.s" in self.kept}
+            | {n: a for n, a in self.kept.items() if n != "y" and not n.endswith(".s")},
             wall_s=time.perf_counter() - start_s,
             notes=notes,
             versions=versions(*packages),
@@ -195,28 +219,22 @@ class Recorder:
     def _type(self, name: str, a: Array) -> npt.DTypeLike:
         """int8 for spikes; ``y`` is spikes where one spiking node alone leads to it."""
         into = self.network.sources(self.network.output)
-        spikes = name.endswith(".s") or (
-            name == "y" and len(into) == 1 and isinstance(self.network.nodes[into[0].src], Spiking)
-        )
-        return np.int8 if spikes else a.dtype
-
-
-def checked(network: Network, x: Array, probes: Sequence[str], known: Collection[str]) -> Array:
-    """``x`` as an array of the network's shape. Errors: ``ValueError`` for it or for a probe not in ``known``."""
-    x, shape = np.asarray(x), network.shapes()[network.input]
-    if x.shape[2:] != shape or 0 in x.shape:
-        sizes = ", ".join(map(str, shape))
-        raise ValueError(f"x: {network.name} takes (samples, T, {sizes}), none of them 0, got {x.shape}")
-    for name in probes:
-        if name not in known:
-            raise ValueError(f"probe '{name}': there are {', '.join(sorted(known)) or 'none; export with watch=True'}")
-    return x
+        spikes = len(into) == 1 and isinstance(self.network.nodes[into[0].src], Spiking)
+        return np.int8 if name.endswith(".s") or (name == "y" and spikes) else a.dtype
 
 
 def batch_size(network: Network, steps: int = 1) -> int:
     """Samples whose values over ``steps`` stay within :data:`BATCH_BYTES`, 1 to :data:`MAX_BATCH`."""
-    values = 3 * steps * sum(math.prod(s) for s in network.shapes().values())  # a value, a state before and after
-    return max(1, min(MAX_BATCH, BATCH_BYTES // (values * itemsize(network))))
+    values = 3 * sum(math.prod(s) for s in network.shapes().values())  # a value, a state before and after
+    return max(1, min(MAX_BATCH, BATCH_BYTES // (values * steps * itemsize(network))))
+
+
+def _checked(network: Network, x: Array) -> Array:
+    x, shape = np.asarray(x), network.shapes()[network.input]
+    if x.shape[2:] != shape or 0 in x.shape:
+        sizes = ", ".join(map(str, shape))
+        raise ValueError(f"x: {network.name} takes (samples, T, {sizes}), none of them 0, got {x.shape}")
+    return x
 
 
 def _ops(node: object, weights: tuple[Any, ...]) -> int:

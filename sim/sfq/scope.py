@@ -33,13 +33,14 @@ class Scope:
         self.resolved = False
 
     def lookup(self, name: str) -> float | None:
-        """The value of ``name`` here or further out; None if nobody defines it."""
+        """The value of ``name`` here or further out; None if nobody defines it. Raises UndefinedName while the
+        name waits for others: it must not fall through to a constant of the same name."""
         if not self.resolved:
-            self._resolve()
+            self.resolve()
         if name in self.values:
             return self.values[name]
         if name in self.texts:
-            return None
+            raise UndefinedName(name)
         return self.parent.lookup(name) if self.parent else None
 
     def evaluate(self, text: str, where: Where, name: str) -> float:
@@ -53,7 +54,7 @@ class Scope:
         except ExprError as error:
             raise DeckError(where, name, f"{text!r} has no value ({error})", "correct the expression") from None
 
-    def _resolve(self) -> None:
+    def resolve(self) -> None:
         """Evaluate what can be evaluated, again and again, until all is known or nothing moves."""
         self.resolved, self.values = True, {}
         waiting = dict(self.texts)

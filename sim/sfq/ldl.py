@@ -1,0 +1,143 @@
+"""Sparse A = L D L^T in minimum-degree order: the pattern once per topology, the numbers as often as needed.
+
+SFQ circuits are chains of small loops, so L has hardly more entries than A (specs/sfq.md 2.1). The pattern lists, for
+each column k, its rows and every product L[i,k] L[j,k] D[k] that later entries must subtract; the numeric part is then
+three flat loops, without search, the same for one circuit or many corners.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Where the numbers of L and D live: one array, D first (n), then L by columns (nnz), then one place for waste.
+
+    ``order[k]`` is the unknown eliminated k-th; all other indices are in that order. Column k of L is
+    ``rows[start[k]:start[k+1]]`` (ascending). Column k's updates are ``targets[first[k]:first[k+1]]``, for the pairs
+    of its rows ``(i, j)``, j <= i, j slowest.
+    """
+
+    order: Ints
+    start: Ints
+    rows: Ints
+    first: Ints
+    targets: Ints
+
+    @property
+    def n(self) -> int:
+        """Number of unknowns."""
+        return len(self.order)
+
+    @property
+    def waste(self) -> int:
+        """The place that takes entries of ground."""
+        return self.n + len(self.rows)
+
+    def slots(self, i: Ints, j: Ints) -> Ints:
+        """Places of the entries (i, j), indices in elimination order, n for ground; (i, j) and (j, i) are one.
+
+        Raises KeyError for an entry that is not in the pattern.
+        """
+        where = {(k, int(r)): self.n + p for k in range(self.n) for p, r in self._column(k)}
+        out = np.empty(len(i), dtype=np.int64)
+        for at, (a, b) in enumerate(zip(i.tolist(), j.tolist(), strict=True)):
+            low, high = min(a, b), max(a, b)
+            out[at] = self.waste if high == self.n else low if low == high else where[low, high]
+        return out
+
+    def _column(self, k: int) -> Iterable[tuple[int, int]]:
+        return enumerate(self.rows[self.start[k] : self.start[k + 1]].tolist(), int(self.start[k]))
+
+
+def analyse(n: int, pairs: Iterable[tuple[int, int]]) -> Pattern:
+    """The pattern for a symmetric matrix with these off-diagonal entries; minimum degree, lowest index on ties."""
+    near: list[set[int]] = [set() for _ in range(n)]
+    for a, b in pairs:
+        if a != b:
+            near[a].add(b)
+            near[b].add(a)
+    order, columns = _eliminate(near)
+    place = np.empty(n, dtype=np.int64)
+    place[order] = np.arange(n)
+    rows = [np.sort(place[np.array(sorted(c), dtype=np.int64)]) for c in columns]
+    sizes = np.array([len(r) for r in rows], dtype=np.int64)
+    start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    first = np.concatenate([[0], np.cumsum(sizes * (sizes + 1) // 2)]).astype(np.int64)
+    return Pattern(
+        np.array(order, dtype=np.int64), start, np.concatenate([*rows, np.empty(0, np.int64)]), first,
+        _targets(n, rows, start, int(first[-1])),
+    )  # fmt: skip
+
+
+def _eliminate(near: list[set[int]]) -> tuple[list[int], list[set[int]]]:
+    heap = [(len(s), v) for v, s in enumerate(near)]
+    heapq.heapify(heap)
+    done = [False] * len(near)
+    order: list[int] = []
+    columns: list[set[int]] = []
+    while heap:
+        degree, v = heapq.heappop(heap)
+        if done[v] or degree != len(near[v]):
+            continue
+        done[v] = True
+        order.append(v)
+        columns.append(near[v])
+        for u in near[v]:
+            near[u] |= near[v]
+            near[u] -= {u, v}
+            heapq.heappush(heap, (len(near[u]), u))
+    return order, columns
+
+
+def _targets(n: int, rows: list[Ints], start: Ints, count: int) -> Ints:
+    targets = np.empty(count, dtype=np.int64)
+    at = 0
+    position = [dict(zip(r.tolist(), range(int(s), int(s) + len(r)), strict=True)) for r, s in zip(rows, start, strict=False)]
+    for column in rows:
+        members = column.tolist()
+        for x, j in enumerate(members):
+            targets[at] = j
+            at += 1
+            for i in members[x + 1 :]:
+                targets[at] = n + position[j][i]
+                at += 1
+    return targets
+
+
+def factor(pattern: Pattern, values: Floats) -> Floats:
+    """D and L from A, both in the pattern's places; the readable form of the kernel's. Raises ValueError if not SPD."""
+    v = values.copy()
+    for k in range(pattern.n):
+        if not v[k] > 0:
+            raise ValueError(f"the matrix is not positive definite at unknown {pattern.order[k]}")
+        column = pattern.n + np.arange(pattern.start[k], pattern.start[k + 1])
+        scaled = v[column] / v[k]
+        products = [scaled[x] * v[column[x:]] for x in range(len(column))]
+        if products:
+            np.subtract.at(v, pattern.targets[pattern.first[k] : pattern.first[k + 1]], np.concatenate(products))
+        v[column] = scaled
+    return v
+
+
+def solve(pattern: Pattern, factors: Floats, b: Floats) -> Floats:
+    """x of A x = b, with b and x in elimination order."""
+    x = b.copy()
+    for k in range(pattern.n):
+        span = slice(pattern.start[k], pattern.start[k + 1])
+        x[pattern.rows[span]] -= factors[pattern.n :][span] * x[k]
+    x /= factors[: pattern.n]
+    for k in reversed(range(pattern.n)):
+        span = slice(pattern.start[k], pattern.start[k + 1])
+        x[k] -= factors[pattern.n :][span] @ x[pattern.rows[span]]
+    return x
