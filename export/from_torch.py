@@ -92,7 +92,7 @@ class _Builder:
     def add(self, name: str, node: Node, value: Value) -> Value:
         """A node fed by ``value``; its shape is checked here, where the path is known."""
         if name in self.nodes:
-            raise MappingError(f"{name}: is used twice; give every use a module of its own")
+            raise MappingError(f"{name}: is used twice; give every use its own module, leave a time loop out")
         shapes = {self.shapes[v] for v in value}
         if len(shapes) > 1 or len(set(value)) < len(value):
             raise MappingError(

@@ -195,7 +195,7 @@ def compile_loihi(
         network.dt_s,
         max(p.depth for p in populations.values()),
         profile,
-        place(populations, connections, chip),
+        place(populations, connections, shape.shape, chip),
         (*network.losses, *losses),
         network.hash(),
     )
@@ -239,7 +239,7 @@ def _from_manifest(manifest: dict[str, Any], arrays: Arrays) -> LoihiProgram:
         manifest["dt"],
         manifest["latency"],
         manifest["profile"],
-        place(populations, connections, load_chip(manifest["profile"])),
+        place(populations, connections, tuple(manifest["input"]["shape"]), load_chip(manifest["profile"])),
         tuple(Loss(n, w, s) for n, w, s in manifest["losses"]),
         manifest["provenance"]["network"],
     )

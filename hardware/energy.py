@@ -71,9 +71,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Bill:
-    """What a run costs by one table. ``total_J`` is None where ``unpriced`` names an event, or nothing was charged.
+    """What a run costs by one table. ``total_J``: None where ``unpriced`` names an event or nothing was charged.
 
-    ``exempt``: event to the reason why it is free. ``uncounted``: events that the table prices and the run has not.
+    ``exempt``: event to the reason why it is free. ``uncounted``: events that the table prices and the run
+    has not.
     """
 
     table: str
@@ -192,12 +193,12 @@ def price(counts: Counts, table: str | Path | PriceTable, seconds: float | None 
 
 
 def without_input(counts: Counts, node: str, events: Collection[str] = TRAFFIC) -> dict[str, dict[str, int]]:
-    """A copy of ``counts`` without what input ``node`` sends, for a host whose messages are not the chip's cost."""
+    """A copy of ``counts`` without what the input ``node`` sends: for a host whose messages are not the chip's."""
     return {e: {n: k for n, k in by.items() if n != node or e not in events} for e, by in counts.items()}
 
 
 def digits(grade: str) -> int:
-    """Significant digits that a figure of this grade may be printed with: 2 where it is an estimate, else 4."""
+    """Significant digits that a figure of this grade may be printed with: 2 for an estimate, else 4."""
     if grade not in GRADES:
         raise ValueError(f"grade '{grade}' is unknown; grades are {', '.join(GRADES)}")
     return 2 if grade in VAGUE else 4

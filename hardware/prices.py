@@ -1,14 +1,14 @@
 """Price tables: what one event costs on one machine, ``hardware/profiles/price_*.toml``.
 
-A price table is a :mod:`hardware.tables` file whose rows are events in joules. Beside ``title`` and ``version``:
+A price table is a :mod:`hardware.tables` file whose rows are events in joules. Beside title and version:
 
-    scope = "per-term"     # or "all-in" with scope_reason: the prices hold the whole chip, nothing may be added
+    scope = "per-term"     # or "all-in" with scope_reason: the prices hold the whole chip
     caveats = ["..."]      # printed wherever a total is
     warning = "..."        # optional; printed first
 
     [[row]]                # see hardware.tables; unit "J"
     event = "neuron_updates"
-    unless = ["..."]       # optional: not charged where one of these events is counted, it says the same in more detail
+    unless = ["..."]       # optional: not charged where one of these is counted, which say the same in detail
     optional = true        # optional: a run without this event is complete
 
     [[exempt]]             # counted, and free
@@ -16,7 +16,7 @@ A price table is a :mod:`hardware.tables` file whose rows are events in joules. 
     reason = "a dense runtime executes them among its macs"
     within = "macs"        # optional: free only where that event is counted and charged
 
-    [[separate]]           # a line of its own, never in the total: unit "W/W" multiplies the total, "W" the run time
+    [[separate]]           # a line of its own, never in the total: "W/W" times the total, "W" times the run time
     name = "wall plug with refrigerator"
 
     [scaled]               # instead of rows: another table times a factor with its interval

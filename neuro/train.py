@@ -262,7 +262,9 @@ def _resume(
         return Training(**saved["history"])
     except (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError) as error:
         says = " ".join(str(error).split())
-        raise ValueError(f"checkpoint {path}: cannot go on from it ({says}); delete it to start anew") from None
+        raise ValueError(
+            f"checkpoint {path}: cannot go on from it ({says}); delete it to start anew"
+        ) from None
     except Exception as error:
         if type(error).__name__ != "UnpicklingError":  # torch raises a class that only pickle can name
             raise

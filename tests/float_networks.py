@@ -18,17 +18,21 @@ Array = npt.NDArray[Any]
 GRID = 2.0**-6
 """Weights on this grid and spikes as input make every partial sum exact in float32."""
 
+PARAMETER = torch.tensor(-0.5)
+RATE = float(PARAMETER.sigmoid())
+"""As SpikingJelly's ParametricLIFNode has it from its parameter."""
+
 LAWS = {
     "if": Law(NoLeak()),
     "if_soft": Law(NoLeak(), reset="subtract"),
     **{f"tau{t:g}": Law(Tau(t, decay_input=False)) for t in (1.5, 2.0, 3.0, 10.0)},
-    **{f"tau{t:g}_input": Law(Tau(t), threshold=0.4) for t in (1.5, 2.0, 3.0, 10.0)},
+    **{f"tau{t:g}_input": Law(Tau(t), threshold=0.9 / t) for t in (1.5, 2.0, 3.0, 10.0)},
     "tau3_soft": Law(Tau(3.0, decay_input=False), reset="subtract"),
     "tau3_rest": Law(Tau(3.0, rest=-0.1), threshold=0.3, v_reset=-0.1),
-    "rate": Law(Rate(float(np.float32(0.37)), decay_input=False)),
-    "rate_input": Law(Rate(float(np.float32(0.37)), decay_input=True, rest=-0.1), threshold=0.3, v_reset=-0.1),
+    "rate": Law(Rate(RATE, decay_input=False)),
+    "rate_input": Law(Rate(RATE, decay_input=True, rest=-0.1), threshold=0.3, v_reset=-0.1),
     "decay": Law(Decay(0.3, 0.7)),
-    "decay_soft": Law(Decay(0.6, 0.9), reset="subtract"),
+    "decay_soft": Law(Decay(0.6, 0.9), threshold=3.0, reset="subtract"),
 }
 STRICT = {f"{k}_strict": Law(v.charge, v.threshold, v.reset, v.v_reset, ">") for k, v in LAWS.items()}
 
@@ -63,7 +67,7 @@ def chain(law: Law, seed: int = 0, grid: bool = True) -> Network:
             "conv2": Conv2d(w(12, 4, 3, 2, gain=3.5), None, (2, 1), (1, 1), (1, 2), groups=2),
             "s2": s,
             "flat": Flatten(),
-            "fc1": Linear(w(32, 180, gain=2.5), w.bias(32)),
+            "fc1": Linear(w(32, 180, gain=2.0), w.bias(32)),
             "s3": s,
             "fc2": Linear(w(7, 32, gain=2.5)),
             "s4": s,
@@ -129,7 +133,7 @@ def jelly_node(law: Law) -> nn.Module:
     if isinstance(c, Rate):
         node = neuron.ParametricLIFNode(init_tau=2.0, decay_input=c.decay_input, **common)
         with torch.no_grad():
-            node.w.copy_(torch.logit(torch.tensor(c.rate)))
+            node.w.copy_(PARAMETER)
         return node
     return neuron.CUBALIFNode(c_decay=c.current, v_decay=c.voltage, **common)
 

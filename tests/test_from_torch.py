@@ -23,7 +23,7 @@ from neuro.surrogate import ATan
 T = 12
 
 
-def trained(net: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+def trained(net: nn.Module) -> nn.Module:
     """Give BatchNorm statistics and weights that are not those of the start, as training does."""
     g = torch.Generator().manual_seed(0)
     for m in net.modules():
@@ -34,7 +34,6 @@ def trained(net: nn.Module, shape: tuple[int, ...]) -> nn.Module:
                 if m.affine:
                     m.weight.copy_(0.8 + 0.8 * torch.rand(m.num_features, generator=g))
                     m.bias.copy_(0.3 * torch.randn(m.num_features, generator=g) + 0.4)
-    del shape
     return net.eval()
 
 
@@ -89,7 +88,7 @@ def reference(net: nn.Module, x: Tensor) -> list[np.ndarray[Any, Any]]:
 
 
 def test_spikingjelly_conv_net_gives_the_same_spikes() -> None:
-    net, x = trained(sj_conv(), (2, 8, 8)), spikes(16, (2, 8, 8))
+    net, x = trained(sj_conv()), spikes(16, (2, 8, 8))
     expected = reference(net, x)
     network = from_torch(net, (2, 8, 8), name="sj")
     y, by_node = run_torch(network, x.numpy(), dtype=torch.float32)
@@ -127,14 +126,16 @@ def test_without_batchnorm_the_bits_are_the_same() -> None:
 
 
 def test_multi_step_mode_is_the_same_network() -> None:
-    single, multi = trained(sj_conv("s"), (2, 8, 8)), trained(sj_conv("m"), (2, 8, 8))
+    single, multi = trained(sj_conv("s")), trained(sj_conv("m"))
     multi.load_state_dict(single.state_dict())
     a, b = (from_torch(n, (2, 8, 8), name="n") for n in (single, multi))
     assert a.hash() == b.hash()
 
 
 def test_our_model_folds_and_keeps_its_spikes() -> None:
-    net = trained(digits_net(seed=1), INPUT_SHAPE)
+    net = trained(digits_net(seed=1))
+    with torch.no_grad():
+        net.get_submodule("fc").weight *= 5.0  # untrained, the output hardly fires
     x = spikes(16, INPUT_SHAPE)
     network = from_torch(net, INPUT_SHAPE, name="digits")
     assert list(network.nodes) == "input conv1 lif1 conv2 lif2 flatten fc lif3 output".split()
@@ -193,9 +194,13 @@ class Residual(nn.Module):
 
 def test_forward_with_a_residual_is_traced() -> None:
     torch.manual_seed(0)
-    net, x = trained(Residual(), (1, 4, 4)), spikes(16, (1, 4, 4))
+    net, x = trained(Residual()), spikes(16, (1, 4, 4))
     network = from_torch(net, (1, 4, 4))
-    assert {(e.src, e.dst) for e in network.edges} >= {("branch", "lif"), ("stem.2", "lif"), ("stem.2", "branch")}
+    assert {(e.src, e.dst) for e in network.edges} >= {
+        ("branch", "lif"),
+        ("stem.2", "lif"),
+        ("stem.2", "branch"),
+    }
     expected = reference(net, x)
     _, by_node = run_torch(network, x.numpy())
     for (name, s), e in zip(by_node.items(), expected, strict=True):
@@ -286,19 +291,35 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
         (1, 8, 8),
         r"^0\.2: MaxPool2d has no exact counterpart.*AvgPool2d",
     ),
-    "adaptive": (lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1)), (1, 8, 8), r"^0: AdaptiveAvgPool2d .*kernel"),
-    "layernorm": (lambda: nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), (4,), r"^1: LayerNorm .*BatchNorm"),
+    "adaptive": (
+        lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1)),
+        (1, 8, 8),
+        r"^0: AdaptiveAvgPool2d .*kernel",
+    ),
+    "layernorm": (
+        lambda: nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)),
+        (4,),
+        r"^1: LayerNorm .*BatchNorm",
+    ),
     "transpose": (lambda: nn.Sequential(nn.ConvTranspose2d(1, 1, 3)), (1, 8, 8), r"^0: ConvTranspose2d"),
     "relu": (lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU()), (4,), r"^1: ReLU .*spiking neuron"),
     "other node": (lambda: nn.Sequential(neuron.QIFNode()), (4,), r"^0: QIFNode .*supported are .*LIFNode"),
     "subclass": (lambda: nn.Sequential(OtherLIF()), (4,), r"^0: OtherLIF is a subclass of LIFNode"),
-    "their subclass": (lambda: nn.Sequential(neuron.LIAFNode(nn.ReLU(), False)), (4,), r"^0: LIAFNode is a subclass"),
+    "their subclass": (
+        lambda: nn.Sequential(neuron.LIAFNode(nn.ReLU(), False)),
+        (4,),
+        r"^0: LIAFNode is a subclass",
+    ),
     "padding mode": (
         lambda: nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")),
         (1, 8, 8),
         r"^0: Conv2d has padding_mode 'reflect'",
     ),
-    "uneven same": (lambda: nn.Sequential(nn.Conv2d(1, 1, 2, padding="same")), (1, 8, 8), r"^0: Conv2d .*uneven"),
+    "uneven same": (
+        lambda: nn.Sequential(nn.Conv2d(1, 1, 2, padding="same")),
+        (1, 8, 8),
+        r"^0: Conv2d .*uneven",
+    ),
     "ceil mode": (lambda: nn.Sequential(nn.AvgPool2d(2, ceil_mode=True)), (1, 7, 7), r"^0: AvgPool2d needs"),
     "pad not counted": (
         lambda: nn.Sequential(nn.AvgPool2d(2, padding=1, count_include_pad=False)),
@@ -306,7 +327,11 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
         r"^0: AvgPool2d needs",
     ),
     "flatten": (lambda: nn.Sequential(nn.Flatten(2)), (1, 8, 8), r"^0: Flatten flattens axes 2 to -1"),
-    "norm first": (lambda: nn.Sequential(nn.BatchNorm2d(1)), (1, 8, 8), r"^0: BatchNorm2d .*before it stands input"),
+    "norm first": (
+        lambda: nn.Sequential(nn.BatchNorm2d(1)),
+        (1, 8, 8),
+        r"^0: BatchNorm2d .*before it stands input",
+    ),
     "norm after pool": (
         lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.AvgPool2d(2), nn.BatchNorm2d(2)),
         (1, 8, 8),
@@ -332,7 +357,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     "threshold": (lambda: nn.Sequential(neuron.IFNode(v_threshold=-1.0)), (4,), r"^0: IFNode Law.threshold"),
     "shared neuron": (shared, (4,), r"^3: is the same object as 1"),
     "hooks": (hooked, (4,), r"^0: has forward hooks"),
-    "time loop": (Loop, (4,), r"^Loop: forward uses 'stack'|^net\.1: is used twice|is the same object|used twice"),
+    "time loop": (Loop, (4,), r"^net\.0: is used twice; .* leave a time loop out"),
     "branching": (Branching, (4,), r"^Branching: forward cannot be traced"),
 }
 
@@ -388,7 +413,7 @@ def test_delays_and_feedback_arrive_when_they_should() -> None:
 
 
 def test_stepping_module_is_resumable_and_has_gradients() -> None:
-    network = from_torch(trained(sj_conv(), (2, 8, 8)), (2, 8, 8))
+    network = from_torch(trained(sj_conv()), (2, 8, 8))
     module, x = to_torch(network, dtype=torch.float64, surrogate=ATan()), spikes(3, (2, 8, 8))
     whole = unroll(module, x.double())
     state, out = None, []

@@ -103,9 +103,7 @@ def nodes() -> list[Any]:
         made.append((f"CUBA {v_reset}", neuron.CUBALIFNode(0.3, 0.8, 0.9, v_reset)))
         for tau, decay in itertools.product((1.5, 2.0, 3.0, 10.0), (True, False)):
             made.append((f"LIF {tau} {decay} {v_reset}", neuron.LIFNode(tau, decay, 0.6, v_reset)))
-            made.append(
-                (f"PLIF {tau} {decay} {v_reset}", neuron.ParametricLIFNode(tau, decay, 0.6, v_reset))
-            )
+            made.append((f"PLIF {tau} {decay} {v_reset}", neuron.ParametricLIFNode(tau, decay, 0.6, v_reset)))
     return [pytest.param(node, id=name) for name, node in made]
 
 
@@ -176,7 +174,9 @@ def test_bad_law_is_refused(make: Any, says: str) -> None:
         make()
 
 
-@pytest.mark.parametrize("mine", [ATan(), Sigmoid(), Triangle(), Rectangular()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "mine", [ATan(), Sigmoid(), Triangle(), Rectangular()], ids=lambda s: type(s).__name__
+)
 @pytest.mark.parametrize("fires", [">=", ">"])
 def test_surrogate_forward_is_the_comparison(mine: Surrogate, fires: Any) -> None:
     law = Law(fires=fires)

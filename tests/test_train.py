@@ -327,7 +327,10 @@ def test_checkpoint_errors(tmp_path: Path) -> None:
         ({"data": (np.zeros((4, 5, 20), np.float32), np.zeros(3))}, r"needs x \(samples, T"),
         ({"data": (np.full((4, 5, 20), np.nan, np.float32), np.zeros(4, int))}, "must be finite"),
         ({"data": (np.zeros((4, 5, 20), int), np.zeros(4, int))}, "encode it first"),
-        ({"loss": lambda o, _: o.sum() * math.nan}, "loss is nan in epoch 1, batch 1; lower the learning rate"),
+        (
+            {"loss": lambda o, _: o.sum() * math.nan},
+            "loss is nan in epoch 1, batch 1; lower the learning rate",
+        ),
     ],
 )
 def test_bad_training_is_refused(change: dict[str, Any], says: str) -> None:
@@ -355,7 +358,9 @@ def test_digits_reach_95_percent_by_sltt() -> None:
     x, test = encode.rate(data.train_x, STEPS), encode.rate(data.test_x, STEPS)
     net = digits_net(seed=0)
     assert evaluate(net, test, data.test_y) < 0.3
-    train(net, (x, data.train_y), method=SLTT(STEPS), epochs=EPOCHS, batch=BATCH, optimizer=adam(LEARNING_RATE))
+    train(
+        net, (x, data.train_y), method=SLTT(STEPS), epochs=EPOCHS, batch=BATCH, optimizer=adam(LEARNING_RATE)
+    )
     assert evaluate(net, test, data.test_y) >= 0.95
     counts = predict(net, test)
     assert 0.005 < float(counts.mean()) / STEPS < 0.9

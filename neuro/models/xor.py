@@ -39,9 +39,13 @@ DT_S, STEPS = 30e-12, 31
 TAU_S = 100e-12
 """L/R = 40 pH / 0.4 ohm of a synapse branch. Source: specs/sfq.md 3.2."""
 
-STARTS, EPOCHS, BATCH, LEARNING_RATE = 32, 40, 32, 0.05
-DROP, LATE = 0.04, 1
-"""Noise: a lost pulse in 25, a train up to one step late. Two more lost in a row are a difference, not noise."""
+STARTS, EPOCHS, BATCH, LEARNING_RATE = 64, 40, 64, 0.05
+DROP, LATE = 0.03, 1
+"""Noise: 3 pulses of 100 lost, a train up to a step late. Three lost close together are a difference, not noise:
+the network that solves the task answers 0.17 % of such samples with a spike too many (12000 samples)."""
+
+WRONG = 0.02
+"""Share of the training samples, a tenfold of that, that the start taken may decide wrong."""
 
 
 def hidden_law() -> Law:
@@ -69,7 +73,7 @@ class Starts(nn.Module):
         rng = torch.Generator().manual_seed(seed)
         self.w1 = nn.Parameter(3.0 * torch.rand((starts, 2, 2), generator=rng) - 1.5)
         self.w2 = nn.Parameter(3.0 * torch.rand((starts, 1, 2), generator=rng) - 1.5)
-        self.hidden, self.answer = Spiking(hidden_law(), ATan()), Spiking(answer_law(), ATan())
+        self.hidden, self.answer = Spiking(hidden_law(), ATan(1.0)), Spiking(answer_law(), ATan(1.0))
 
     def forward(self, x: Tensor, state: ModuleState = None) -> tuple[Tensor, ModuleState]:
         """One step of every replica."""
@@ -83,9 +87,9 @@ class Starts(nn.Module):
         stack = Stack(
             OrderedDict(
                 fc1=nn.Linear(2, 2, bias=False),
-                hidden=Spiking(hidden_law(), ATan()),
+                hidden=Spiking(hidden_law(), ATan(1.0)),
                 fc2=nn.Linear(2, 1, bias=False),
-                answer=Spiking(answer_law(), ATan()),
+                answer=Spiking(answer_law(), ATan(1.0)),
             )
         )
         with torch.no_grad():
@@ -128,7 +132,7 @@ def train_xor(
         model,
         (x, y),
         method=BPTT(),
-        loss=lambda out, y: nn.functional.mse_loss(out, y[:, None].to(out).expand_as(out), reduction="none").mean(0).sum(),
+        loss=_each_start,
         epochs=epochs or EPOCHS,
         batch=BATCH,
         optimizer=adam(LEARNING_RATE),
@@ -136,10 +140,13 @@ def train_xor(
         checkpoint=checkpoint,
         resume=resume,
     )
-    loss, errors = _score(model, x, y)
-    best = int(np.lexsort((loss, errors))[0])
-    if errors[best]:
-        raise ValueError(f"train_xor: none of {STARTS} starts learned the task in {epochs or EPOCHS} epochs; give it more")
+    loss, wrong = _score(model, x, y)
+    best = int(loss.argmin())
+    if wrong[best] > WRONG:
+        raise ValueError(
+            f"train_xor: the best of {STARTS} starts decides {wrong[best]:.0%} of the training samples wrong after "
+            f"{epochs or EPOCHS} epochs; give it more epochs, or another seed"
+        )
     module = model.network(best)
     extra, extra_right = noisy_xor(4, STEPS, drop=DROP, late=LATE, seed=seed + 1)
     test, labels = np.concatenate([clean, extra]), np.concatenate([right, extra_right])
@@ -148,12 +155,17 @@ def train_xor(
     return TrainedXor(module, DT_S, test, labels, float((decided.numpy() == labels).mean()), loss, best)
 
 
+def _each_start(out: Tensor, y: Tensor) -> Tensor:
+    """``sum_r mean_n (o[t, n, r] - y[n])^2``: the starts add, so none sees another's gradient."""
+    return (out - y[:, None]).square().mean(0).sum()
+
+
 @torch.no_grad()
 def _score(
     model: Starts, x: npt.NDArray[np.float32], y: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Training loss and number of wrong decisions of every start."""
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Training loss, and share of samples decided wrong, of every start."""
     out, target = unroll(model, torch.from_numpy(x)), torch.from_numpy(y)
     loss = (out - target[:, None, None]).square().mean((0, 1))
-    wrong = ((out.sum(1) > 0) != (target[:, None] > 0)).sum(0)
+    wrong = ((out.sum(1) > 0) != (target[:, None] > 0)).double().mean(0)
     return loss.double().numpy(), wrong.numpy()
