@@ -190,6 +190,7 @@ def routes(program: LoihiProgram) -> dict[str, Route]:
     """The :class:`Route` of every population under the program's placement."""
     profile = load_profile(program.profile)
     cores = 1 + max(int(a.max()) for a in program.placement.values())
+    tiles = np.array([profile.tile(c) for c in range(cores)], np.int64)
     found = {}
     for name in program.nodes:
         synapses = np.zeros((program.size(name), cores), np.float32)
@@ -198,8 +199,7 @@ def routes(program: LoihiProgram) -> dict[str, Route]:
                 flat = src * cores + program.placement[e.dst][dst]
                 synapses += np.bincount(flat, minlength=synapses.size).reshape(synapses.shape).astype(np.float32)
         received = (synapses > 0).astype(np.float32)
-        hops = np.array([profile.hops(a, b) for a in range(cores) for b in range(cores)], np.int64).reshape(cores, cores, 2)
-        way = hops[program.placement[name]] * (received[:, :, None] > 0)
+        way = np.abs(tiles[program.placement[name]][:, None] - tiles[None]) * (received[:, :, None] > 0)
         found[name] = Route(
             received.sum(axis=1).astype(np.int64), way[..., 0].sum(axis=1), way[..., 1].sum(axis=1), received, synapses
         )

@@ -71,7 +71,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Bill:
-    """What a run costs by one table. ``total_J``: None where ``unpriced`` names an event or nothing was charged.
+    """What a run costs by one table. ``total_J``: None where an event is unpriced or none was charged.
 
     ``exempt``: event to the reason why it is free. ``uncounted``: events that the table prices and the run
     has not.
@@ -193,7 +193,7 @@ def price(counts: Counts, table: str | Path | PriceTable, seconds: float | None 
 
 
 def without_input(counts: Counts, node: str, events: Collection[str] = TRAFFIC) -> dict[str, dict[str, int]]:
-    """A copy of ``counts`` without what the input ``node`` sends: for a host whose messages are not the chip's."""
+    """A copy of ``counts`` without what the input ``node`` sends, where a host pays for that."""
     return {e: {n: k for n, k in by.items() if n != node or e not in events} for e, by in counts.items()}
 
 

@@ -16,7 +16,7 @@ A price table is a :mod:`hardware.tables` file whose rows are events in joules. 
     reason = "a dense runtime executes them among its macs"
     within = "macs"        # optional: free only where that event is counted and charged
 
-    [[separate]]           # a line of its own, never in the total: "W/W" times the total, "W" times the run time
+    [[separate]]           # a line of its own, outside the total: "W/W" times the total, "W" times run time
     name = "wall plug with refrigerator"
 
     [scaled]               # instead of rows: another table times a factor with its interval

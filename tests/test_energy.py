@@ -1,4 +1,4 @@
-"""Price tables and bills: the worked example of the specification, no double counting, no total without a price."""
+"""Price tables and bills: the worked example, nothing charged twice, no total without a price."""
 
 from __future__ import annotations
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ from export import (
     Output,
     Spiking,
 )
-from export.package import PackageError
 from neuro.neuron import Decay, Law, NoLeak, Rate, Tau
 
 rng = np.random.default_rng(0)
@@ -53,14 +51,14 @@ def conv_net() -> Network:
         "s3": Spiking(Law(Decay(0.5, 0.75))),
         "out": Output(),
     }
-    chain = [Edge(a, b) for a, b in zip(list(nodes), list(nodes)[1:], strict=False)]
+    chain = [Edge(a, b) for a, b in pairwise(nodes)]
     extra = [Edge("p1", "s2", 0), Edge("s2", "c2", 2)]
     return Network(nodes, chain + extra, 2e-3, "net", (Loss("c1", "folded", 1e-7),))
 
 
 def chain(**nodes: Any) -> Network:
     names = list(nodes)
-    return Network(nodes, [Edge(a, b) for a, b in zip(names, names[1:], strict=False)])
+    return Network(nodes, [Edge(a, b) for a, b in pairwise(names)])
 
 
 def test_shapes_and_order() -> None:
@@ -245,74 +243,8 @@ def test_delay_opens_a_cycle() -> None:
     replace(net, edges=[*net.edges[:-1], Edge("s", "fc", 1)]).check()
 
 
-def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    """The same package with another manifest and a hash that fits it."""
-    from export.package import read_package, write_package
-
-    manifest, arrays = read_package(path, "spikeport-network")
-    change(manifest)
-    return write_package(path, manifest, arrays)
-
-
-def test_damaged_files_are_refused(tmp_path: Path) -> None:
-    path = conv_net().save(tmp_path / "net.npz")
-    whole = path.read_bytes()
-    for cut in (0, 10, len(whole) // 2, len(whole) - 30):
-        path.write_bytes(whole[:cut])
-        with pytest.raises(PackageError, match=r"net\.npz: cannot be read .*export it again"):
-            Network.load(path)
-    with pytest.raises(PackageError, match="no such file"):
-        Network.load(tmp_path / "absent.npz")
-    np.savez(tmp_path / "other.npz", x=np.zeros(3))
-    with pytest.raises(PackageError, match="not a spikeport file"):
-        Network.load(tmp_path / "other.npz")
-
-
-def test_changed_content_does_not_match_its_hash(tmp_path: Path) -> None:
-    path = conv_net().save(tmp_path / "net.npz")
-    with zipfile.ZipFile(path) as z:
-        parts = {n: z.read(n) for n in z.namelist()}
-    manifest = json.loads(parts["manifest.json"])
-    manifest["dt_s"] = 5e-3
-    with zipfile.ZipFile(path, "w") as z:
-        for name, data in parts.items():
-            z.writestr(name, json.dumps(manifest) if name == "manifest.json" else data)
-    with pytest.raises(PackageError, match="does not match its hash"):
-        Network.load(path)
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda m: m.update(version=99), "version 99, this spikeport reads 1"),
-        (lambda m: m["nodes"][1].update(kind="lstm"), "node kind 'lstm' is unknown"),
-        (lambda m: m["nodes"][2]["law"].update(threshold=-1.0), "Law.threshold"),
-        (lambda m: m["nodes"][2]["law"]["charge"].update(kind="izhikevich"), "'izhikevich' is unknown"),
-        (lambda m: m.pop("edges"), "is not that of a network"),
-        (lambda m: m["edges"].append(["s3", "c1", 0]), "cycle without delay"),
-    ],
-)
-def test_manifest_of_another_kind_is_refused(tmp_path: Path, change: Any, says: str) -> None:
-    path = rewritten(conv_net().save(tmp_path / "net.npz"), change)
-    with pytest.raises(NetworkError, match=says):
-        Network.load(path)
-
-
-def test_object_arrays_are_never_unpickled(tmp_path: Path) -> None:
-    path = conv_net().save(tmp_path / "net.npz")
-    with zipfile.ZipFile(path) as z:
-        parts = {n: z.read(n) for n in z.namelist()}
-    np.save(tmp_path / "evil.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    parts["fc.weight.npy"] = (tmp_path / "evil.npy").read_bytes()
-    with zipfile.ZipFile(path, "w") as z:
-        for name, data in parts.items():
-            z.writestr(name, data)
-    with pytest.raises(PackageError, match=r"cannot be read|does not match"):
-        Network.load(path)
-
-
 def test_with_nodes_checks() -> None:
     net = chain(a=Input((4,)), fc=Linear(weight(3, 4)), s=Spiking(Law(NoLeak())), b=Output())
     assert net.with_nodes(fc=Linear(weight(2, 4))).shapes()["b"] == (2,)
-    with pytest.raises(NetworkError, match="^fc: takes"):
+    with pytest.raises(NetworkError, match=r"^fc: takes"):
         net.with_nodes(fc=Linear(weight(2, 5)))

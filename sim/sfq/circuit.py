@@ -114,11 +114,6 @@ class Circuit:
         """Sum of the magnitudes of the constant currents that current sources settle at (a ramp's last value)."""
         return float(sum(abs(shape.bias()) for shape in self.currents.shapes))
 
-    @property
-    def duty_sources(self) -> tuple[Sources, Sources]:
-        """The sources that fix a phase: voltage sources, then phase sources."""
-        return self.voltages, self.phases
-
     def branches(self) -> Iterator[tuple[str, int, int]]:
         """(name, a, b) of every element with two nodes, sources included."""
         groups = (self.resistors, self.inductors, self.capacitors, self.junctions)

@@ -92,7 +92,7 @@ def scratch(system: System, t: Tables) -> Scratch:
     )  # fmt: skip
 
 
-def engine(system: System, watch: Watch, layout: Layout) -> Advance:
+def engine(system: System, layout: Layout, watch: Watch) -> Advance:
     """The compiled engine for one system. The first call in a process loads or compiles the kernel (some seconds)."""
     t = tables(system, layout)
     work = scratch(system, t)

@@ -1,6 +1,6 @@
 """What an engine is given and gives back: the state of a run, the places to record, and the contract.
 
-An engine is a function ``(System) -> Advance``; ``Advance`` moves the state some steps and records. All arrays of
+An engine is a function ``(System, Layout, Watch) -> Advance``; ``Advance`` moves the state some steps and records. All arrays of
 ``State`` are changed in place; a run is resumed by calling again.
 """
 
@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from sim.sfq.circuit import Floats, Ints
+from sim.sfq.layout import Layout
 from sim.sfq.system import System
 
 DONE, STEP_TOO_LARGE, NOT_SPD = 0, 1, 2
@@ -79,7 +80,7 @@ class Advance(Protocol):
     ) -> tuple[int, int]: ...
 
 
-Engine = Callable[[System, Watch], Advance]
+Engine = Callable[[System, Layout, Watch], Advance]
 """Prepares a system for stepping."""
 
 

@@ -1,0 +1,217 @@
+"""A float Network as populations joined by one linear map each: what lies between two of them is composed exactly.
+
+    a_n[t] = bias_n + sum over links of  W x_src[t - delay]
+
+Convolutions stay convolutions where they are one, or average pooling before one with ``kernel == stride``; every
+other chain becomes a matrix. A mean is a convolution with equal weights. Weights are float64.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from export.network import AvgPool2d, Conv2d, Flatten, Input, Linear, Network, Pair, Shape, Spiking
+from export.program import CapacityError, MappingError
+
+Float: TypeAlias = npt.NDArray[np.float64]
+Step: TypeAlias = tuple[str, Any]
+MATRIX_LIMIT = 2**27
+"""Largest dense matrix that a chain is composed into: 1 GiB of float64."""
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """``src -> dst``, arriving ``delay`` network steps later. ``weight`` (out, in), or (out, in / groups, kh, kw).
+
+    ``label`` names the layer whose weights these are.
+    """
+
+    src: str
+    dst: str
+    label: str
+    weight: Float
+    delay: int = 0
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    @property
+    def conv(self) -> bool:
+        """Is the weight a kernel?"""
+        return self.weight.ndim == 4
+
+    def apply(self, x: Float, shape: Shape) -> Float:
+        """``x (n, *source shape) -> (n, *target shape)``; ``shape`` of the target."""
+        if not self.conv:
+            return np.asarray((x.reshape(len(x), -1) @ self.weight.T).reshape(len(x), *shape))
+        return convolve(x, self.weight, self.stride, self.padding, self.dilation, self.groups)
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """Links, and the constant input of each spiking node (its shape, float64) or None."""
+
+    links: list[Link]
+    bias: dict[str, Float | None]
+
+
+def lower(network: Network) -> Lowered:
+    """Errors: :class:`MappingError` naming the node, :class:`CapacityError` for a matrix beyond the limit."""
+    network.check()
+    shapes, spiking = network.shapes(), network.spiking()
+    last = network.sources(network.output)
+    if len(last) != 1 or not isinstance(network.nodes[last[0].src], Spiking) or last[0].delay:
+        names = ", ".join(e.src for e in last)
+        raise MappingError(
+            f"{network.output}: the chip sends spikes, but the output is '{names}'; let one Spiking node, undelayed, "
+            "be the only source of the output"
+        )
+    links = []
+    for name in spiking:
+        for src, ops, delay in _paths(network, name):
+            links.append(_compose(src, name, ops, delay, shapes))
+    constants: dict[str, Float | None] = {}
+    bias = {n: _constant(network, n, shapes, constants) for n in spiking}
+    return Lowered(links, bias)
+
+
+def as_matrix(link: Link, src: Shape, dst: Shape) -> Link:
+    """The same link with its convolution written out as a matrix."""
+    step = (link.label, Conv2d(link.weight, None, link.stride, link.padding, link.dilation, link.groups))
+    return Link(link.src, link.dst, link.label, _matrix([step], src, dst, link.label), link.delay)
+
+
+def convolve(x: Float, w: Float, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Float:
+    """Cross-correlation ``(n, c, h, w) -> (n, o, h', w')`` with zero padding, one kernel element at a time."""
+    n, c = x.shape[:2]
+    x = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2)).reshape(
+        n, groups, c // groups, x.shape[2] + 2 * padding[0], x.shape[3] + 2 * padding[1]
+    )
+    kernel = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
+    size = [(x.shape[3 + a] - dilation[a] * (w.shape[2 + a] - 1) - 1) // stride[a] + 1 for a in (0, 1)]
+    y = np.zeros((n, groups, kernel.shape[1], *size), np.result_type(x, w))
+    for kh in range(w.shape[2]):
+        top = kh * dilation[0]
+        for kw in range(w.shape[3]):
+            left = kw * dilation[1]
+            part = x[..., top : top + size[0] * stride[0] : stride[0], left : left + size[1] * stride[1] : stride[1]]
+            y += np.einsum("ngihw,goi->ngohw", part, kernel[..., kh, kw], optimize=True)
+    return y.reshape(n, w.shape[0], *size)
+
+
+def _paths(network: Network, name: str) -> list[tuple[str, list[Step], int]]:
+    """Ways back from ``name`` to the populations that feed it: source, operators in order, delay."""
+    found = []
+    for e in network.sources(name):
+        node = network.nodes[e.src]
+        if isinstance(node, Input | Spiking):
+            found.append((e.src, [], e.delay))
+            continue
+        if e.delay and _has_bias(network, e.src):
+            raise MappingError(f"{e.src}: its bias passes a delay of {e.delay}; delay its input instead of its output")
+        found += [(s, [*ops, (e.src, node)], d + e.delay) for s, ops, d in _paths(network, e.src)]
+    return found
+
+
+def _has_bias(network: Network, name: str) -> bool:
+    node = network.nodes[name]
+    if isinstance(node, Input | Spiking):
+        return False
+    bias = getattr(node, "bias", None)
+    return (bias is not None and bool(bias.any())) or any(_has_bias(network, e.src) for e in network.sources(name))
+
+
+def _compose(src: str, dst: str, ops: list[Step], delay: int, shapes: dict[str, Shape]) -> Link:
+    label = next((n for n, op in reversed(ops) if isinstance(op, Linear | Conv2d)), ops[-1][0] if ops else dst)
+    flat = any(isinstance(op, Flatten) for _, op in ops)
+    shape = shapes[src]
+    steps = [(n, _as_conv(op, shape if k == 0 else shapes[ops[k - 1][0]])) for k, (n, op) in enumerate(ops)]
+    kept = [(n, op) for n, op in steps if not isinstance(op, Flatten)]
+    if not kept and not flat and len(shape) == 3:
+        kept = [(label, Conv2d(np.ones((shape[0], 1, 1, 1)), groups=shape[0]))]
+    if len(kept) == 2 and not flat and isinstance(ops[0][1], AvgPool2d) and isinstance(kept[1][1], Conv2d):
+        merged = _pool_conv(ops[0][1], kept[1][1], shape)
+        kept = kept if merged is None else [(label, merged)]
+    if len(kept) == 1 and isinstance(kept[0][1], Conv2d) and not flat:
+        op = kept[0][1]
+        w = op.weight.astype(np.float64)
+        return Link(src, dst, label, w, delay, op.stride, op.padding, op.dilation, op.groups)
+    if len(kept) == 1 and isinstance(kept[0][1], Linear):
+        return Link(src, dst, label, kept[0][1].weight.astype(np.float64), delay)
+    return Link(src, dst, label, _matrix(steps, shape, shapes[dst], label), delay)
+
+
+def _as_conv(op: Any, shape: Shape) -> Any:
+    """Average pooling as a convolution of each channel with equal weights; anything else as it is."""
+    if not isinstance(op, AvgPool2d):
+        return op
+    c = shape[0]
+    weight = np.full((c, 1, *op.kernel), 1.0 / math.prod(op.kernel))
+    return Conv2d(weight, None, op.stride, op.padding, (1, 1), c)
+
+
+def _pool_conv(pool: AvgPool2d, conv: Conv2d, shape: Shape) -> Conv2d | None:
+    """One convolution that equals ``conv(pool(x))``, or None where none does.
+
+    With windows that touch, each kernel element spreads over its window. Rows that pooling crops would show up under
+    the padding of ``conv``, so padding asks for a size that the window divides.
+    """
+    fits = all(n % k == 0 or p == 0 for n, k, p in zip(shape[1:], pool.kernel, conv.padding, strict=True))
+    if pool.kernel != pool.stride or max(pool.padding) or not fits:
+        return None
+    (ph, pw), (dh, dw) = pool.kernel, conv.dilation
+    o, i, kh, kw = conv.weight.shape
+    spread = np.zeros((o, i, (kh - 1) * dh + 1, (kw - 1) * dw + 1))
+    spread[:, :, ::dh, ::dw] = conv.weight.astype(np.float64)
+    weight = np.repeat(np.repeat(spread, ph, axis=2), pw, axis=3) / (ph * pw)
+    stride, padding = (conv.stride[0] * ph, conv.stride[1] * pw), (conv.padding[0] * ph, conv.padding[1] * pw)
+    return replace(conv, weight=weight, bias=None, stride=stride, padding=padding, dilation=(1, 1))
+
+
+def _matrix(steps: list[Step], src: Shape, dst: Shape, label: str) -> Float:
+    """The chain as a matrix (out, in): what it makes of each unit vector."""
+    n, m = math.prod(src), math.prod(dst)
+    if n * m > MATRIX_LIMIT:
+        raise CapacityError(f"{label}: as a matrix it needs {n} x {m} weights, the limit is {MATRIX_LIMIT}; shrink it")
+    out = np.zeros((m, n))
+    block = max(1, 2**20 // max(n, m))
+    for k in range(0, n, block):
+        x = np.eye(min(block, n - k), n, k).reshape(-1, *src)
+        for _, op in steps:
+            x = _forward(op, x, False)
+        out[:, k : k + len(x)] = x.reshape(len(x), -1).T
+    return out
+
+
+def _forward(op: Any, x: Float, bias: bool) -> Float:
+    if isinstance(op, Linear):
+        y = x @ op.weight.T.astype(np.float64)
+        return y if not bias or op.bias is None else y + op.bias
+    if isinstance(op, Conv2d):
+        y = convolve(x, op.weight.astype(np.float64), op.stride, op.padding, op.dilation, op.groups)
+        return y if not bias or op.bias is None else y + op.bias[:, None, None]
+    return x.reshape(len(x), -1) if isinstance(op, Flatten) else x
+
+
+def _constant(network: Network, name: str, shapes: dict[str, Shape], known: dict[str, Float | None]) -> Float | None:
+    """What enters a spiking node, or leaves any other, when no population spikes; None for nothing."""
+    parts = []
+    for e in network.sources(name):
+        node = network.nodes[e.src]
+        if isinstance(node, Input | Spiking):
+            continue
+        if e.src not in known:
+            inner = _constant(network, e.src, shapes, known)
+            before = shapes[network.sources(e.src)[0].src]
+            x = np.zeros(before) if inner is None else inner
+            y = _forward(_as_conv(node, before), x[None], True)[0]
+            known[e.src] = y if y.any() else None
+        if known[e.src] is not None:
+            parts.append(known[e.src])
+    return sum(parts[1:], parts[0]) if parts else None

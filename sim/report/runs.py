@@ -1,0 +1,103 @@
+"""Runs in, report out: each run compared with the first of its kind, priced by its machine's table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hardware.energy import Bill, price
+from sim.compare import accuracy, compare
+from sim.engines import ENGINES
+from sim.report.build import MachineResult, Report, build_report
+from sim.report.layers import layer_rows
+from sim.run import Run
+
+
+def report_runs(
+    runs: Sequence[Run],
+    *,
+    title: str = "spikeport report",
+    prices: Mapping[str, str] | None = None,
+    meta: Mapping[str, Any] | None = None,
+) -> Report:
+    """The report of ``runs``. ``prices``: machine to price table, over the machine's own.
+
+    Runs of one network on one input form a group: same name of the program's network where it is known, same output
+    shape, same labels. The first of a group is what the others of it are compared with.
+    Errors: ``ValueError`` for a machine in ``prices`` that did not run; ``PriceTableError`` for a table.
+    """
+    prices = dict(prices or {})
+    unused = sorted(set(prices) - {r.machine for r in runs})
+    if unused:
+        raise ValueError(f"prices for {', '.join(unused)}: no such run; runs are on {', '.join(r.machine for r in runs)}")
+    groups: list[list[Run]] = []
+    for run in runs:
+        home = next((g for g in groups if _together(g[0], run)), None)
+        if home is None:
+            groups.append([run])
+        else:
+            home.append(run)
+    names = _names(groups)
+    results = [
+        _result(run, group, name, len(groups) > 1, prices)
+        for group, name in zip(groups, names, strict=True)
+        for run in group
+    ]
+    return build_report(None, results, title=title, meta=meta)
+
+
+def _together(a: Run, b: Run) -> bool:
+    labels = [r.probes.get("labels") for r in (a, b)]
+    same = labels[0] is None or labels[1] is None or np.array_equal(labels[0], labels[1])
+    names = [r.program.get("name", "") for r in (a, b)]
+    return bool(same) and a.y.shape == b.y.shape and (not all(names) or names[0] == names[1])
+
+
+def _names(groups: list[list[Run]]) -> list[str]:
+    """A name for each group: its network's, else its place; names that stand twice get their place."""
+    names = [next((str(r.program["name"]) for r in g if r.program.get("name")), "") for g in groups]
+    if len(groups) == 1:
+        return names
+    return [n if n and names.count(n) == 1 else f"{n or 'network'} {k + 1}" for k, n in enumerate(names)]
+
+
+def _result(run: Run, group: list[Run], name: str, several: bool, prices: Mapping[str, str]) -> MachineResult:
+    bill = _bill(run, prices)
+    again = [r for r in group if r.machine == run.machine]
+    title = run.machine if len(again) == 1 else f"{run.machine} {again.index(run) + 1}"
+    known = next((r.program["layers"] for r in group if r.program.get("layers")), [])
+    return MachineResult(
+        machine=run.machine,
+        title=f"{title}, {name}" if several else title,
+        run=run,
+        bill=bill,
+        agreement=_agreement(run, group[0]),
+        layers=layer_rows(run, bill, known),
+        group=name,
+    )
+
+
+def _bill(run: Run, prices: Mapping[str, str]) -> Bill | None:
+    engine = ENGINES.get(run.machine)
+    table = prices.get(run.machine, engine.prices if engine else None)
+    return None if table is None else price(run.counts, table, run.machine_s)
+
+
+def _agreement(run: Run, reference: Run) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, r in (("accuracy", run), ("accuracy of reference", reference)):
+        labels = r.probes.get("labels")
+        if labels is not None and labels.shape == (len(r.y),) and (key == "accuracy" or r is not run):
+            out[key] = accuracy(r.y, labels)
+    if run is reference:
+        return out
+    found = compare(reference, run)
+    out |= {
+        "reference": reference.machine,
+        "spikes equal": (found.equal, found.compared),
+        "decisions equal": found.decisions,
+        "count correlation": found.count_correlation,
+    }
+    return out | ({"first departure": found.first_departure} if found.first_departure else {})

@@ -1,0 +1,76 @@
+"""The report in a terminal: first line, one row a machine, causes, losses, caveats."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sim.report import view
+from sim.report.build import Report
+from sim.report.units import clean
+
+
+def show(report: Report, console: Console | None = None) -> None:
+    """Print ``report``; every figure beside its table and grade. Text from files is printed, never interpreted."""
+    console = console or Console()
+    _line(console, report.title, "bold")
+    _line(console, report.first_line, "dim")
+    console.print(_summary(report))
+    for k, m in enumerate(report.machines):
+        bill = report.bill(k)
+        if bill is None:
+            continue
+        console.print(_causes(report, k))
+        if bill.total_J is None:
+            _line(console, f"{m['title']}: {bill.no_total()}", "yellow")
+        for line, text in view.lines(m, bill):
+            _line(console, f"{m['title']}: {line.name}: {text} [{line.grade}], not in the total", "")
+    for m in report.machines:
+        for node, what, size in view.losses(m):
+            _line(console, f"{m['title']}: lost at {node}: {what}: {size}", "")
+    for table, _titles, texts in view.caveats(report):
+        for text in texts:
+            _line(console, f"{table}: {text}", "dim")
+
+
+def _summary(report: Report) -> Table:
+    table = _table("machine", "accuracy", "spikes equal", "J/inference", "range", "grade", "latency", "simulated in")
+    for k, m in enumerate(report.machines):
+        s = view.summary(m, report.bill(k))
+        _row(
+            table,
+            m["title"],
+            s["accuracy"],
+            s["spikes equal"],
+            s["energy"],
+            s["band"],
+            s["grade"],
+            s["latency"],
+            s["wall"],
+        )
+    return table
+
+
+def _causes(report: Report, k: int) -> Table:
+    m, bill = report.machines[k], report.bill(k)
+    name = bill.table if bill else ""
+    table = _table("by inference", "count", "price", "energy", "share", "grade", title=f"{m['title']}: {name}")
+    for c in view.causes(m, bill):
+        _row(table, c.event, c.count, c.price, c.energy, c.share, c.grade)
+    return table
+
+
+def _table(*columns: str, title: str = "") -> Table:
+    table = Table(title=Text(clean(title)) if title else None, title_justify="left", box=None, pad_edge=False)
+    for k, column in enumerate(columns):
+        table.add_column(column, justify="left" if k == 0 or column == "grade" else "right")
+    return table
+
+
+def _row(table: Table, *cells: object) -> None:
+    table.add_row(*(Text(clean(c)) for c in cells))
+
+
+def _line(console: Console, text: str, style: str) -> None:
+    console.print(Text(clean(text), style=style), soft_wrap=True)

@@ -1,0 +1,184 @@
+"""What the terminal and the page say, as text: one place decides how many digits a figure may have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hardware.energy import Bill, Line, Span, Term, digits
+from sim.report.build import Report
+from sim.report.units import event, fraction, share, si, span, whole
+
+Machine = Mapping[str, Any]
+FRACTIONS = ("accuracy", "rate")
+
+
+@dataclass(frozen=True)
+class Energy:
+    """A total by inference as text: ``typical``, ``band`` (empty without one), or ``why`` there is none."""
+
+    typical: str
+    band: str
+    why: str
+    table: str
+    grade: str
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A term of a bill as text, with what the charts need of it."""
+
+    event: str
+    key: str
+    count: str
+    price: str
+    energy: str
+    band: str
+    share: str
+    part: float
+    grade: str
+    source: str
+    note: str
+    span_J: Span
+
+
+def energy(m: Machine, bill: Bill | None) -> Energy:
+    """Energy by inference (one sample) of a machine."""
+    if bill is None:
+        return Energy("–", "", "no price table for this machine", "", "")
+    each, d = bill.per_sample(m["samples"]), digits(bill.grade)
+    if each is None:
+        return Energy("–", "", bill.no_total(), bill.table, bill.grade)
+    return Energy(si(each.typical, "J", d), span(each, "J", d), "", bill.table, bill.grade)
+
+
+def lines(m: Machine, bill: Bill | None) -> list[tuple[Line, str]]:
+    """Each separate line with its text by inference: figures beside the total, never in it."""
+    out = []
+    for line in bill.separate if bill else ():
+        d = min(digits(line.grade), digits(bill.grade) if bill and line.unit == "W/W" else 4)
+        factor = f"{line.factor.typical:g} {line.unit}"
+        if line.energy_J is None:
+            text = f"{factor}; no figure without {'a total' if line.unit == 'W/W' else 'a time model'}"
+        else:
+            each = line.energy_J.scaled(1.0 / m["samples"])
+            band = span(each, "J", d)
+            text = f"{si(each.typical, 'J', d)}{f' ({band})' if band else ''} at {factor}"
+        out.append((line, text))
+    return out
+
+
+def causes(m: Machine, bill: Bill | None) -> list[Cause]:
+    """Terms by inference, dearest first; terms that cost nothing last."""
+    terms = bill.terms if bill else ()
+    total = sum(t.energy_J.typical for t in terms)
+    return [_cause(t, m["samples"], total) for t in sorted(terms, key=lambda t: -t.energy_J.typical)]
+
+
+def _cause(t: Term, samples: int, total: float) -> Cause:
+    d, each = digits(t.grade), t.energy_J.scaled(1.0 / samples)
+    band = span(t.price_J, "J", d)
+    return Cause(
+        event=event(t.event),
+        key=t.event,
+        count=_average(t.count, samples),
+        price=f"{si(t.price_J.typical, 'J', d)}{f' ({band})' if band else ''}",
+        energy=si(each.typical, "J", d),
+        band=span(each, "J", d),
+        share=share(t.energy_J.typical, total),
+        part=t.energy_J.typical / total if total else 0.0,
+        grade=t.grade,
+        source=t.source,
+        note=t.note,
+        span_J=each,
+    )
+
+
+def agreement(m: Machine) -> list[tuple[str, str]]:
+    """``(what, text)`` of everything that was compared."""
+    return [(k, figure(k, v)) for k, v in m["agreement"].items()]
+
+
+def figure(name: str, value: Any) -> str:
+    """A value of an agreement: ``[n, of]`` with its share, fractions in percent, other numbers with four digits."""
+    if isinstance(value, list) and len(value) == 2:
+        n, of = value
+        return f"{whole(n)} of {whole(of)}" + ("" if n == of or not of else f" ({fraction(n / of)})")
+    if isinstance(value, bool) or value is None:
+        return "–" if value is None else str(value)
+    if isinstance(value, int | float):
+        return fraction(value) if name.startswith(FRACTIONS) else f"{value:.4g}"
+    return str(value)
+
+
+def summary(m: Machine, bill: Bill | None) -> dict[str, str]:
+    """The row of a machine in the first table."""
+    e = energy(m, bill)
+    a = m["agreement"]
+    latency = None if m["machine_s"] is None else m["machine_s"] / m["samples"]
+    return {
+        "accuracy": figure("accuracy", a.get("accuracy")),
+        "spikes equal": figure("", a.get("spikes equal")),
+        "reference": str(a.get("reference", "")),
+        "energy": e.typical,
+        "band": e.band,
+        "why": e.why,
+        "table": e.table,
+        "grade": e.grade,
+        "latency": si(latency, "s", 3),
+        "wall": si(m["wall_s"] / m["samples"], "s", 3),
+        "size": f"{whole(m['samples'])} × {whole(m['steps'])}",
+    }
+
+
+def usage(m: Machine) -> list[tuple[str, str, float]]:
+    """``(resource, "used of max", share)``, fullest first."""
+    pairs = [(k, int(used), int(most)) for k, (used, most) in m["program"].get("usage", {}).items()]
+    rows = [(k, f"{whole(used)} of {whole(most)}", used / most if most else 0.0) for k, used, most in pairs]
+    return sorted(rows, key=lambda r: -r[2])
+
+
+def layer_table(m: Machine, bill: Bill | None) -> list[dict[str, str]]:
+    """Rows of the layers as text; energy and events by inference."""
+    n = m["samples"]
+    d = digits(bill.grade) if bill else 3
+    total = sum(r["energy_J"][1] for r in m["layers"] if r.get("energy_J"))
+    out = []
+    for r in m["layers"]:
+        joule = r.get("energy_J")
+        out.append(
+            {
+                "name": str(r["name"]),
+                "kind": str(r.get("kind", "")),
+                "shape": " × ".join(map(str, r.get("shape", ()))),
+                "neurons": whole(r.get("neurons") or None),
+                "synapses": whole(r.get("synapses") or None),
+                "spikes": "–" if r.get("spikes") is None else _average(r["spikes"], n),
+                "rate": "–" if r.get("rate") is None else f"{r['rate']:.3f}",
+                "events": "–" if r.get("events") is None else _average(r["events"], n),
+                "energy": si(joule[1] / n, "J", d) if joule else "–",
+                "share": share(joule[1], total) if joule else "–",
+            }
+        )
+    return out
+
+
+def losses(m: Machine) -> list[tuple[str, str, str]]:
+    """``(node, what, size)`` of what the conversion changed."""
+    return [(str(n), str(w), f"{float(s):.4g}") for n, w, s in m["program"].get("losses", [])]
+
+
+def caveats(report: Report) -> list[tuple[str, str, tuple[str, ...]]]:
+    """``(table, titles of its machines, sentences)`` for each price table once."""
+    found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for k, m in enumerate(report.machines):
+        bill = report.bill(k)
+        if bill is not None:
+            found.setdefault((bill.table, bill.caveats), []).append(str(m["title"]))
+    return [(table, ", ".join(titles), texts) for (table, texts), titles in found.items()]
+
+
+def _average(count: int, samples: int) -> str:
+    each = count / samples
+    return whole(each) if each >= 100 or each == int(each) else f"{each:.1f}"

@@ -1,0 +1,24 @@
+"""SFQ circuits at junction level: decks in, phases, pulses and joules out.
+
+    deck = load("xor_10.cir")
+    run = transient(deck)
+    len(run.pulse_times("B1.X2.XY2"))
+
+Importing this loads numpy; numba loads with the first ``transient``.
+"""
+
+from __future__ import annotations
+
+from sim.sfq.circuit import Circuit as Circuit
+from sim.sfq.deck import Deck as Deck
+from sim.sfq.deck import load as load
+from sim.sfq.deck import loads as loads
+from sim.sfq.errors import DeckError as DeckError
+from sim.sfq.output import TraceError as TraceError
+from sim.sfq.output import compare as compare
+from sim.sfq.output import read_csv as read_csv
+from sim.sfq.output import write_csv as write_csv
+from sim.sfq.transient import Energy as Energy
+from sim.sfq.transient import Transient as Transient
+from sim.sfq.transient import compiled as compiled
+from sim.sfq.transient import transient as transient
