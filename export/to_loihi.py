@@ -1,252 +1,225 @@
-"""A Network as a program for a Loihi-class chip: integers, placement, losses.
-
-Chip step and network step: every connection takes one chip step, so a population that is ``depth`` connections from
-the input treats network step k in chip step ``k + 1 + depth``. Populations are reset at the start of their own first
-step (LIFReset with that offset), so what leaves is the network's answer, ``latency`` steps late.
-"""
+"""A Network as a program for a Loihi-class chip: lowered, quantised, timed and placed, with every loss told."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from export.network import Input, Loss, Network, Pair, Shape, Spiking
-from export.package import Arrays, PackageError, digest, read_package, write_package
-from export.place import Placement, place
-from export.program import MappingError, Usage
-from hardware.loihi import load_chip
+from export.calibrate import peaks
+from export.loihi import (
+    FORMAT,
+    MAX_DELAY,
+    ConvEdge,
+    DenseEdge,
+    Edge,
+    InputNode,
+    Lif,
+    LoihiProgram,
+    Node,
+    effective,
+    lava_kernel,
+)
+from export.lower import Link, Lowered, as_matrix, lower
+from export.network import Loss, Network, Shape, Spiking
+from export.place import place
+from export.program import MappingError
+from export.quantize import Quantized, quantize
+from hardware.loihi import load_profile
 
-FORMAT, VERSION = "loihi-int", 1
-SIGNS = ("mixed", "excitatory", "inhibitory")
-
-
-@dataclass(frozen=True)
-class Population:
-    """Integer LIF: ``du, dv, vth`` as lava-nc takes them; ``reset`` "subtract" is our extension, not portable.
-
-    ``bias (n,)`` are mantissas, applied as ``bias << bias_exp`` to v in every step. ``depth``: connections from input.
-    """
-
-    shape: Shape
-    du: int
-    dv: int
-    vth: int
-    depth: int
-    reset: str = "zero"
-    bias: npt.NDArray[np.int32] | None = None
-    bias_exp: int = 0
+__all__ = ["FORMAT", "ConvEdge", "DenseEdge", "InputNode", "Lif", "LoihiProgram", "assemble", "compile_loihi", "lava_kernel"]
 
 
 @dataclass(frozen=True)
-class Connection:
-    """``kind`` "dense": ``weight (out, in)``; "conv": ``weight (out, in/groups, kh, kw)`` in torch's orientation.
+class Options:
+    """How :func:`compile_loihi` was asked to do it."""
 
-    ``delay``: network steps between source and target (0: same step); ``chip_delay``: what the chip adds to its one
-    step so that this holds. ``graded``: payload bits, 0 for binary spikes.
-    """
-
-    src: str
-    dst: str
-    kind: str
-    weight: npt.NDArray[np.int32]
-    weight_exp: int = 0
-    num_weight_bits: int = 8
-    sign_mode: str = "mixed"
-    graded: int = 0
-    delay: int = 0
-    chip_delay: int = 0
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
-    dilation: Pair = (1, 1)
-    groups: int = 1
-
-    def effective(self) -> npt.NDArray[np.int32]:
-        """The weights that the chip stores: clipped and truncated as lava-nc does (convolutions are taken as is)."""
-        return self.weight if self.kind == "conv" else prepare(self.weight, self.sign_mode, self.num_weight_bits)
-
-
-@dataclass(frozen=True, eq=False)
-class LoihiProgram:
-    """Populations and connections in integers, with placement, usage and losses."""
-
-    input_name: str
-    input_shape: Shape
-    output_name: str
-    populations: Mapping[str, Population]
-    connections: Sequence[Connection]
-    dt_s: float
-    latency: int
     profile: str
-    placement: Placement
-    losses: Sequence[Loss] = ()
-    source_hash: str = ""
-    machine: str = field(default="loihi", init=False)
-
-    @property
-    def usage(self) -> Usage:
-        """``{resource: (used, max)}`` over the chips used."""
-        return self.placement.usage
-
-    @property
-    def watched(self) -> tuple[str, ...]:
-        """Probes that can be asked for."""
-        return tuple(f"{n}.s" for n in self.populations)
-
-    def order(self) -> list[str]:
-        """Populations by depth: each after the sources of its undelayed connections."""
-        return sorted(self.populations, key=lambda n: self.populations[n].depth)
-
-    def shape_of(self, name: str) -> Shape:
-        """Shape of a population or of the input."""
-        return self.input_shape if name == self.input_name else self.populations[name].shape
-
-    def check(self) -> None:
-        """Raise ``ValueError`` naming the population or connection that breaks a limit of the integer law."""
-        for name, p in self.populations.items():
-            _range(name, "vth", p.vth, 1, 2**17 - 1)
-            _range(name, "du", p.du, -1, 4095)
-            _range(name, "dv", p.dv, 0, 4096)
-            _range(name, "bias_exp", p.bias_exp, 0, 7)
-            if p.bias is not None and np.abs(p.bias).max(initial=0) > 4095:
-                raise ValueError(f"{name}: bias mantissa {np.abs(p.bias).max()} is over 4095; raise bias_exp")
-        for c in self.connections:
-            where = f"{c.src} -> {c.dst}"
-            if c.sign_mode not in SIGNS:
-                raise ValueError(f"{where}: sign_mode '{c.sign_mode}' is none of {SIGNS}")
-            _range(where, "chip_delay", c.chip_delay, 0, 62)
-            _range(where, "weight_exp", c.weight_exp, -8, 7)
-
-    def to_manifest(self) -> tuple[dict[str, Any], Arrays]:
-        """Plain JSON data and arrays, as saved."""
-        arrays: Arrays = {}
-        nodes, edges = [], []
-        for n, p in self.populations.items():
-            row = {k: v for k, v in p.__dict__.items() if k != "bias"}
-            if p.bias is not None:
-                arrays[f"{n}.bias"] = p.bias
-            nodes.append({"id": n, "kind": "lif"} | row)
-        for k, c in enumerate(self.connections):
-            arrays[f"e{k}.w"] = c.weight
-            edges.append({a: v for a, v in c.__dict__.items() if a != "weight"})
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "dt": self.dt_s,
-            "latency": self.latency,
-            "profile": self.profile,
-            "input": {"id": self.input_name, "shape": self.input_shape},
-            "output": self.output_name,
-            "nodes": nodes,
-            "edges": edges,
-            "losses": [[x.node, x.what, x.size] for x in self.losses],
-            "provenance": {"network": self.source_hash},
-        }, arrays
-
-    def hash(self) -> str:
-        """SHA-256 of what is saved."""
-        return digest(*self.to_manifest())
-
-    def save(self, path: str | Path) -> Path:
-        """Write one ``.npz`` with a JSON manifest, no pickle."""
-        return write_package(path, *self.to_manifest())
-
-    @classmethod
-    def load(cls, path: str | Path) -> LoihiProgram:
-        """Read what :meth:`save` wrote, placed anew and checked. Errors: ``PackageError``, ``ValueError``."""
-        manifest, arrays = read_package(path, FORMAT)
-        if manifest.get("version") != VERSION:
-            raise PackageError(f"{path}: version {manifest.get('version')}, this spikeport reads {VERSION}")
-        try:
-            return _from_manifest(manifest, arrays)
-        except (KeyError, TypeError) as error:
-            raise PackageError(f"{path}: manifest is not that of a Loihi program ({error!r})") from None
+    graded_bits: int
+    soft_reset: bool
+    chips: int | None
 
 
 def compile_loihi(
-    network: Network, *, profile: str = "loihi1", graded_bits: int = 0, soft_reset: bool = False
+    network: Network,
+    *,
+    profile: str = "loihi1",
+    graded_bits: int = 0,
+    calibration: npt.NDArray[Any] | None = None,
+    soft_reset: bool = False,
+    chips: int | None = None,
 ) -> LoihiProgram:
-    """The network in integers on ``profile``; see ``export.quantize`` for the mapping of numbers.
+    """The network in the integers of ``profile``; always the same for the same network.
 
-    ``graded_bits``: payload bits of the input (0: binary spikes). ``soft_reset`` allows reset "subtract" as an
-    extension that lava-nc does not have. Errors: ``MappingError`` (node, rule, fix), ``CapacityError``.
+    ``graded_bits``: the input carries signed integers of that magnitude instead of 0 and 1 (0, or up to 24).
+    ``calibration (samples, T, ...)``: bounds the currents by 1.5 times what this batch makes, instead of by the worst
+    input there could be. ``soft_reset=True`` lets reset "subtract" through as an extension of this engine. ``chips``:
+    most chips to use. Errors: ``MappingError`` (node, rule, fix), ``CapacityError`` (layer, limit, need, have).
     """
-    from export.quantize import quantize
+    load_profile(profile)
+    if not 0 <= graded_bits <= 24:
+        raise MappingError(f"{network.input}: graded_bits must be 0 to 24, got {graded_bits}")
+    options = Options(profile, graded_bits, soft_reset, chips)
+    lowered = lower(network)
+    _refuse(network, options)
+    start = _starts(network, lowered)
+    lowered = replace(lowered, links=[_timed(x, start, network.shapes()) for x in lowered.links])
+    peak = {} if calibration is None else peaks(network, lowered, calibration)
+    payload = 2**graded_bits - 1 if graded_bits else 1
+    nodes: dict[str, Node] = {network.input: InputNode(network.shapes()[network.input], graded_bits)}
+    edges: list[Edge] = []
+    losses, scale = list(network.losses), {}
+    for name in network.spiking():
+        links = [x for x in lowered.links if x.dst == name]
+        payloads = [payload if x.src == network.input else 1 for x in links]
+        made = quantize(name, _law(network, name), links, lowered.bias[name], payloads, peak.get(name))
+        nodes[name] = _node(made, network, name, start[name])
+        edges += [_edge(x, made, k, start, options, network.input) for k, x in enumerate(links)]
+        losses += made.losses + _extension(network, name)
+        scale[name] = made.scale
+    last = network.sources(network.output)[0].src
+    return assemble(
+        nodes, edges, last, dt_s=network.dt_s, profile=profile, chips=chips, name=network.name, losses=losses,
+        source_hash=network.hash(), scale=scale,
+    )  # fmt: skip
 
-    network.check()
-    chip = load_chip(profile)
-    populations, connections, losses = quantize(network, graded_bits, soft_reset, chip.limits["delay_max"])
-    last = network.sources(network.output)
-    if len(last) != 1 or not isinstance(network.nodes[last[0].src], Spiking):
-        raise MappingError(f"{network.output}: the chip answers in spikes; put a spiking node before the output")
-    shape = network.nodes[network.input]
-    if not isinstance(shape, Input):
-        raise MappingError(f"{network.input}: is no Input")
-    program = LoihiProgram(
-        network.input,
-        shape.shape,
-        last[0].src,
-        populations,
-        connections,
-        network.dt_s,
-        max(p.depth for p in populations.values()),
-        profile,
-        place(populations, connections, shape.shape, chip),
-        (*network.losses, *losses),
-        network.hash(),
-    )
-    program.check()
-    return program
 
+def assemble(
+    nodes: Mapping[str, Node],
+    edges: Sequence[Edge],
+    output: str,
+    *,
+    dt_s: float = 1e-3,
+    profile: str = "loihi1",
+    chips: int | None = None,
+    placement: Mapping[str, npt.NDArray[np.int32]] | None = None,
+    name: str = "network",
+    losses: Sequence[Loss] = (),
+    source_hash: str = "",
+    scale: Mapping[str, float] | None = None,
+) -> LoihiProgram:
+    """A checked program from nodes and connections written by hand: weights put on their grid, cores given.
 
-def prepare(w: npt.NDArray[Any], sign_mode: str, num_weight_bits: int) -> npt.NDArray[np.int32]:
-    """lava-nc's weight preparation for Dense and Sparse: clip to 8 bits, drop the low bits.
-
-    excitatory: ``(clip(w, 0, 255) >> s) << s``; inhibitory: the same of ``-w``, negated; mixed:
-    ``(clip(w, -256, 255) >> s + 1) << s + 1``, s = 8 - num_weight_bits.
+    Populations with ``start`` 0 that a spike can reach start as many steps late as they are connections from the
+    input. Weights off the grid of their sign mode are stored as the chip would and named in ``losses``.
+    Errors: ``ProgramError``, ``CapacityError``.
     """
-    s = 8 - num_weight_bits
-    w = np.asarray(w, np.int32)
-    if sign_mode == "excitatory":
-        return (np.clip(w, 0, 255) >> s) << s
-    if sign_mode == "inhibitory":
-        return -((np.clip(-w, 0, 255) >> s) << s)
-    return (np.clip(w, -256, 255) >> (s + 1)) << (s + 1)
-
-
-def _from_manifest(manifest: dict[str, Any], arrays: Arrays) -> LoihiProgram:
-    populations = {}
-    for row in manifest["nodes"]:
-        row = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items() if k not in ("kind", "id")} | {
-            "id": row["id"]
-        }
-        name = row.pop("id")
-        populations[name] = Population(bias=arrays.get(f"{name}.bias"), **row)
-    connections = [
-        Connection(weight=arrays[f"e{k}.w"], **{a: tuple(v) if isinstance(v, list) else v for a, v in row.items()})
-        for k, row in enumerate(manifest["edges"])
-    ]
+    placed = dict(nodes)
+    for n, depth in _depth(nodes, edges).items():
+        node = placed[n]
+        if isinstance(node, Lif) and node.start == 0:
+            placed[n] = replace(node, start=depth)
+    kept, lost = [], list(losses)
+    for e in edges:
+        legal = e if isinstance(e, ConvEdge) else replace(e, w=effective(e.w, e.sign_mode, e.num_weight_bits))
+        changed = int((legal.w != e.w).sum())
+        if changed:
+            what = f"weights from {e.src} clipped or truncated to the {e.sign_mode} grid, largest change in weight units"
+            lost.append(Loss(e.dst, what, float(np.abs(legal.w.astype(np.int64) - e.w).max())))
+        kept.append(legal)
     program = LoihiProgram(
-        manifest["input"]["id"],
-        tuple(manifest["input"]["shape"]),
-        manifest["output"],
-        populations,
-        connections,
-        manifest["dt"],
-        manifest["latency"],
-        manifest["profile"],
-        place(populations, connections, tuple(manifest["input"]["shape"]), load_chip(manifest["profile"])),
-        tuple(Loss(n, w, s) for n, w, s in manifest["losses"]),
-        manifest["provenance"]["network"],
-    )
+        placed, kept, output, dt_s, profile, dict(placement or _anywhere(placed)), {}, tuple(lost), name, source_hash,
+        dict(scale or {}),
+    )  # fmt: skip
     program.check()
-    return program
+    cores, usage = place(placed, kept, program.links, load_profile(profile), chips)
+    return replace(program, placement=dict(placement or cores), usage=usage)
 
 
-def _range(owner: str, name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{owner}: {name} must be in [{low}, {high}], got {value}")
+def _anywhere(nodes: Mapping[str, Node]) -> dict[str, npt.NDArray[np.int32]]:
+    return {n: np.zeros(int(np.prod(node.shape)), np.int32) for n, node in nodes.items()}
+
+
+def _depth(nodes: Mapping[str, Node], edges: Sequence[Edge]) -> dict[str, int]:
+    """Fewest connections from the input to each population that it reaches."""
+    depth = {n: 0 for n, node in nodes.items() if isinstance(node, InputNode)}
+    ring = list(depth)
+    while ring:
+        after = [e.dst for n in ring for e in edges if e.src == n and e.dst not in depth]
+        ring = list(dict.fromkeys(n for n in after if n in nodes))
+        depth |= {n: depth_of + 1 for n in ring for depth_of in [max(depth.values())]}
+    return depth
+
+
+def _starts(network: Network, lowered: Lowered) -> dict[str, int]:
+    """First chip step of each population: the longest way from the input, a connection one step, a delay one back.
+
+    A spike of network step k leaves at ``k + start[src]``, and is integrated at ``k + delay + start[dst]``. The chip
+    takes at least one step from one to the other: ``start[dst] >= start[src] + 1 - delay``.
+    """
+    start = {network.input: 0} | {n: 0 for n in network.spiking()}
+    for _ in range(len(start) + 1):
+        late = [x for x in lowered.links if start[x.dst] < start[x.src] + 1 - x.delay]
+        if not late:
+            return start
+        for x in late:
+            start[x.dst] = max(start[x.dst], start[x.src] + 1 - x.delay)
+    loop = late[0]
+    raise MappingError(
+        f"{loop.src} -> {loop.dst}: a loop has more connections than steps of delay, and each connection takes a chip "
+        "step; give a loop over n populations a delay of n steps in all"
+    )
+
+
+def _timed(link: Link, start: Mapping[str, int], shapes: Mapping[str, Shape]) -> Link:
+    """The link as one the chip can delay: a convolution that must wait becomes a matrix."""
+    wait = _wait(link, start)
+    if wait > MAX_DELAY:
+        raise MappingError(
+            f"{link.src} -> {link.dst}: needs a delay of {wait} steps, a synapse has at most {MAX_DELAY}; shorten the "
+            "other path or relay the spikes through a population"
+        )
+    return as_matrix(link, shapes[link.src], shapes[link.dst]) if wait and link.conv else link
+
+
+def _wait(link: Link, start: Mapping[str, int]) -> int:
+    return link.delay + start[link.dst] - start[link.src] - 1
+
+
+def _refuse(network: Network, options: Options) -> None:
+    for name in network.spiking():
+        if _law(network, name).reset == "subtract" and not options.soft_reset:
+            raise MappingError(
+                f"{name}: reset 'subtract' is in no stock lava process; train with reset 'zero', or pass "
+                "soft_reset=True to run it as an extension of this engine, not portable to lava-nc"
+            )
+
+
+def _law(network: Network, name: str) -> Any:
+    node = network.nodes[name]
+    if not isinstance(node, Spiking):
+        raise MappingError(f"{name}: is no spiking node")
+    return node.law
+
+
+def _node(made: Quantized, network: Network, name: str, start: int) -> Lif:
+    shape = network.shapes()[name]
+    n = int(np.prod(shape))
+
+    def full(a: Any) -> Any:
+        return None if a is None else np.ascontiguousarray(np.broadcast_to(a, (n,)))
+
+    reset = _law(network, name).reset
+    return Lif(
+        shape, made.du, made.dv, made.vth, full(made.bias), made.bias_exp, reset,
+        made.subtract if reset == "subtract" else 0, full(made.u0), start,
+    )  # fmt: skip
+
+
+def _edge(link: Link, made: Quantized, k: int, start: Mapping[str, int], options: Options, source: str) -> Edge:
+    w, sign = made.weights[k], made.sign_modes[k]
+    bits = options.graded_bits if link.src == source else 0
+    if link.conv:
+        return ConvEdge(
+            link.src, link.dst, w, sign, link.stride, link.padding, link.dilation, link.groups, num_message_bits=bits
+        )
+    return DenseEdge(link.src, link.dst, w, sign, made.weight_exp, 8, bits, _wait(link, start))
+
+
+def _extension(network: Network, name: str) -> list[Loss]:
+    if _law(network, name).reset == "zero":
+        return []
+    return [Loss(name, "reset 'subtract' is an extension of this engine, not portable to lava-nc", 1.0)]

@@ -60,7 +60,7 @@ def _digits(*, checkpoint: Path | None, epochs: int | None, seed: int, resume: b
     fit(
         model,
         (x, data.train_y),
-        method=SLTT(),
+        method=SLTT(chunk=STEPS),  # one chunk: eight steps fit, and it is the faster
         epochs=epochs or EPOCHS,
         batch=BATCH,
         optimizer=adam(LEARNING_RATE),
