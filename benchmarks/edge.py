@@ -45,7 +45,11 @@ def convsnn(seed: int = 0) -> Network:
 
     nodes: dict[str, Any] = {"in": Input((2, 32, 32))}
     for k, (i, o, gain) in enumerate(((2, 32, 2.2), (32, 64, 2.2), (64, 64, 3.0)), 1):
-        nodes |= {f"c{k}": Conv2d(weight(gain, o, i, 3, 3), bias(o), padding=(1, 1)), f"s{k}": lif, f"p{k}": half}
+        nodes |= {
+            f"c{k}": Conv2d(weight(gain, o, i, 3, 3), bias(o), padding=(1, 1)),
+            f"s{k}": lif,
+            f"p{k}": half,
+        }
     nodes |= {"f": Flatten(), "l1": Linear(weight(4.0, 128, 1024), bias(128)), "s4": lif}
     nodes |= {"l2": Linear(weight(2.5, 10, 128), bias(10)), "s5": lif, "out": Output()}
     return Network.sequential(nodes, name="convsnn")
@@ -135,7 +139,9 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def main() -> None:
     """Run the processes one after the other and print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--processes", type=int, default=5)
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--steps", type=int, default=16)

@@ -105,7 +105,7 @@ def read_package(path: str | Path, expect: str) -> tuple[dict[str, Any], Arrays]
             if size > MAX_ARRAY_BYTES:
                 raise PackageError(f"{path}: unpacks to {size} bytes, over the limit of {MAX_ARRAY_BYTES}")
             arrays = {
-                i.filename.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(z.read(i)), allow_pickle=False)
+                i.filename.removesuffix(".npy"): np.load(io.BytesIO(z.read(i)), allow_pickle=False)
                 for i in z.infolist()
                 if i.filename != MANIFEST
             }
@@ -126,7 +126,7 @@ def _zip(arrays: Mapping[str, npt.NDArray[Any]], extra: Mapping[str, bytes]) -> 
             _entry(z, name, data)
         for name in sorted(arrays):
             a = io.BytesIO()
-            np.lib.format.write_array(a, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+            np.save(a, np.ascontiguousarray(arrays[name]), allow_pickle=False)
             _entry(z, f"{name}.npy", a.getvalue())
     return buffer.getvalue()
 

@@ -145,9 +145,7 @@ class Bill:
                 rest[key] = tuple(rest[key])
             return cls(**_spans(rest, "total_J"))
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"bill: not one that this version wrote ({error}); price the run again"
-            ) from None
+            raise ValueError(f"bill: not one that this version wrote ({error}); price the run again") from None
 
 
 def price(counts: Counts, table: str | Path | PriceTable, seconds: float | None = None) -> Bill:
@@ -242,9 +240,7 @@ def _line(row: Row, total: Span | None, seconds: float | None) -> Line:
 def _missing(uncounted: tuple[str, ...]) -> tuple[str, ...]:
     if not uncounted:
         return ()
-    return (
-        f"The run does not count {', '.join(uncounted)}, which this table prices: the total leaves it out.",
-    )
+    return (f"The run does not count {', '.join(uncounted)}, which this table prices: the total leaves it out.",)
 
 
 def _spans(data: Mapping[str, Any], *keys: str) -> dict[str, Any]:

@@ -89,9 +89,7 @@ def scaled(table: Table, factor: Row | None = None) -> PriceTable:
     section = table.data.get("scaled")
     if not isinstance(section, dict) or not isinstance(section.get("base"), str):
         raise PriceTableError(f'{table.path.name}: [scaled] needs base = "<table>" and the keys of a row')
-    row = factor or read_row(
-        {k: v for k, v in section.items() if k != "base"}, table.sources, table.path.name
-    )
+    row = factor or read_row({k: v for k, v in section.items() if k != "base"}, table.sources, table.path.name)
     if row.low <= 0 or row.unit != "1":
         raise PriceTableError(f"{table.path.name}: row '{row.name}': a factor is > 0 with unit \"1\"")
     base = load_prices(section["base"])
@@ -122,28 +120,18 @@ def _priced(table: Table) -> PriceTable:
     file, data = table.path.name, table.data
     scope, reason = data.get("scope"), data.get("scope_reason", "")
     if scope not in SCOPES or (scope == ALL_IN and not reason):
-        raise PriceTableError(
-            f'{file}: scope must be one of {", ".join(SCOPES)}; "all-in" needs scope_reason'
-        )
+        raise PriceTableError(f'{file}: scope must be one of {", ".join(SCOPES)}; "all-in" needs scope_reason')
     if not table.rows:
-        raise PriceTableError(
-            f"{file}: prices nothing; add [[row]] entries with event, value, unit, grade, source"
-        )
+        raise PriceTableError(f"{file}: prices nothing; add [[row]] entries with event, value, unit, grade, source")
     for row in table.rows.values():
         if row.unit != "J":
-            raise PriceTableError(
-                f'{file}: row \'{row.name}\': unit must be "J", got "{row.unit}"; convert the value'
-            )
+            raise PriceTableError(f'{file}: row \'{row.name}\': unit must be "J", got "{row.unit}"; convert the value')
         if row.low < 0:
-            raise PriceTableError(
-                f"{file}: row '{row.name}': a price must be >= 0, got {row.low:g}; remove the sign"
-            )
+            raise PriceTableError(f"{file}: row '{row.name}': a price must be >= 0, got {row.low:g}; remove the sign")
         if not isinstance(row.data.get("unless", []), list):
             raise PriceTableError(f"{file}: row '{row.name}': unless must be a list of events")
     exempt = {e.event: e for e in (_exemption(raw, table) for raw in _list(table, "exempt"))}
-    separate = tuple(
-        read_row(raw, table.sources, f"{file}: [[separate]]") for raw in _list(table, "separate")
-    )
+    separate = tuple(read_row(raw, table.sources, f"{file}: [[separate]]") for raw in _list(table, "separate"))
     for line in separate:
         if line.unit not in ("W", "W/W") or line.low < 0:
             raise PriceTableError(f'{file}: row \'{line.name}\': a separate line is >= 0 in "W" or "W/W"')
@@ -174,9 +162,7 @@ def _exemption(raw: Any, table: Table) -> Exemption:
     if exemption.event in table.rows:
         raise PriceTableError(f"{where}: is priced as well; remove one of the two")
     if exemption.within and exemption.within not in table.rows:
-        raise PriceTableError(
-            f"{where}: within '{exemption.within}', which has no price; price it or drop within"
-        )
+        raise PriceTableError(f"{where}: within '{exemption.within}', which has no price; price it or drop within")
     return exemption
 
 

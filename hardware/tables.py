@@ -111,9 +111,7 @@ class Table:
 
 def list_tables(folder: Path = PROFILES) -> list[tuple[str, str]]:
     """``(name, title)`` of every table, price tables under the name that ``--prices`` takes."""
-    return [
-        (p.stem.removeprefix(PRICE), str(_read(p).get("title", ""))) for p in sorted(folder.glob("*.toml"))
-    ]
+    return [(p.stem.removeprefix(PRICE), str(_read(p).get("title", ""))) for p in sorted(folder.glob("*.toml"))]
 
 
 def load_table(name: str | Path) -> Table:
@@ -206,9 +204,7 @@ def _source(key: str, raw: Any, path: Path) -> Source:
         ) from None
     text = [getattr(source, k) for k in ("authors", "title", "venue", "doi", "url", "note")]
     if not all(isinstance(t, str) for t in text) or not all(text[:3]) or type(source.year) is not int:
-        raise TableError(
-            f"{path.name}: source '{key}' needs authors, title and venue as text and an integer year"
-        )
+        raise TableError(f"{path.name}: source '{key}' needs authors, title and venue as text and an integer year")
     return source
 
 

@@ -6,7 +6,7 @@
 States and values have the names of :mod:`export.to_onnx` (``<node>.v``, ``<node>.i``, ``<source>.q``;
 ``<node>.s``, ``<layer>.in``), so a state goes from one engine to the other. The float type is that of the
 weights. Sums of Linear and Conv2d are numpy's matrix product: all else has the bits of the other float
-engines, these agree to rounding, and to the bit where every partial sum is exact (weights on a grid of 2**-k).
+engines, these agree to rounding, and to the bit where every partial sum is exact (weights on a 2**-k grid).
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ def run(
     probes: Sequence[str] = (),
     progress: Callable[[float], None] | None = None,
 ) -> Run:
-    """``x (samples, T, *input_shape) -> Run``; ``probes``: ``"<spiking node>.s"``; none given: all; ``"y"``: none.
+    """``x (samples, T, *input_shape) -> Run``; ``probes``: ``"<spiking node>.s"``.
 
-    Counts: see :mod:`sim.edge.counts`. Errors: ``ValueError`` for a wrong shape or an unknown probe.
+    Without ``probes`` the spikes of every node are kept, with ``("y",)`` none. Counts: see
+    :mod:`sim.edge.counts`. Errors: ``ValueError`` for a wrong shape or an unknown probe.
     """
     start = time.perf_counter()
     network.check()

@@ -1,4 +1,4 @@
-"""Networks, SpikingJelly's answer for the chains among them, and the check that what is compared does fire."""
+"""Networks, SpikingJelly's answer for the chains among them, and a check that what is compared fires."""
 
 from __future__ import annotations
 

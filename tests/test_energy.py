@@ -116,9 +116,7 @@ def test_the_same_work_is_charged_once() -> None:
     bill = price(dense, "cmos45_horowitz2014")
     assert bill.total_J is not None
     # a MAC is one fp32 multiply and one add; 20 pJ for 8 bytes out of 32 KB
-    assert bill.total_J.typical * 1e12 == pytest.approx(
-        1000 * (3.7 + 0.9) + 50 * (0.9 + 3.7) / 2 + 4080 * 20 / 8
-    )
+    assert bill.total_J.typical * 1e12 == pytest.approx(1000 * (3.7 + 0.9) + 50 * (0.9 + 3.7) / 2 + 4080 * 20 / 8)
     assert bill.total_J.low * 1e12 == pytest.approx(4600 + 50 * 0.9 + 4080 * 10 / 8)
     assert bill.total_J.high * 1e12 == pytest.approx(4600 + 50 * 3.7 + 4080 * 100 / 8)
     assert "acs" in bill.exempt
@@ -145,9 +143,7 @@ def test_no_total_without_a_price() -> None:
 
 def test_exemption_ends_where_its_cost_is_not_charged() -> None:
     """acs are free inside macs; without macs they are unpriced, not free."""
-    assert price({"acs": {"fc": 200}, "elementwise_ops": {"a": 1}}, "cmos45_horowitz2014").unpriced == (
-        "acs",
-    )
+    assert price({"acs": {"fc": 200}, "elementwise_ops": {"a": 1}}, "cmos45_horowitz2014").unpriced == ("acs",)
 
 
 def test_what_the_run_does_not_count_is_said() -> None:
@@ -173,9 +169,7 @@ def test_sfq_flux_quantum_and_wall_plug() -> None:
     assert static == pytest.approx(2.5e-3 * 1e6 * 1e-9 * 1e-12)  # V x A x s
     (wall,) = rsfq.separate
     assert wall.energy_J is not None
-    assert wall.energy_J == pytest.approx(
-        [rsfq.total_J[0] * 300, rsfq.total_J[1] * 400, rsfq.total_J[2] * 1000]
-    )
+    assert wall.energy_J == pytest.approx([rsfq.total_J[0] * 300, rsfq.total_J[1] * 400, rsfq.total_J[2] * 1000])
     assert wall.grade == "unverified"
 
 
@@ -206,9 +200,7 @@ def test_host_input_can_be_left_out() -> None:
     assert inside["spikes"] == WORKED["spikes"]
 
 
-@given(
-    st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(0, 10**12), min_size=1), st.integers(1, 99)
-)
+@given(st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(0, 10**12), min_size=1), st.integers(1, 99))
 def test_nodes_and_samples_add_up(nodes: dict[str, int], samples: int) -> None:
     bill = price({"synaptic_events": nodes, "neuron_updates": nodes}, "loihi1_davies2018")
     assert bill.total_J is not None

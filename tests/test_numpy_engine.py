@@ -10,7 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from float_networks import LAWS, STRICT, Array, agree, chain, jelly, jelly_layers, must_fire, residual, same, spikes_in
+from float_networks import (
+    LAWS,
+    STRICT,
+    Array,
+    agree,
+    chain,
+    jelly,
+    jelly_layers,
+    must_fire,
+    residual,
+    same,
+    spikes_in,
+)
 from torch.nn import functional as F
 
 from export import AvgPool2d, Conv2d, Edge, Flatten, Input, Linear, Network, NetworkError, Output, Spiking
@@ -61,7 +73,11 @@ def test_any_weights_give_the_spikes_of_torch(law: str) -> None:
 
 @pytest.mark.parametrize(
     ("stride", "padding", "dilation", "groups", "kernel"),
-    [((1, 1), (0, 0), (1, 1), 1, (3, 3)), ((2, 3), (1, 2), (1, 1), 2, (3, 2)), ((1, 2), (2, 0), (2, 3), 4, (1, 3))],
+    [
+        ((1, 1), (0, 0), (1, 1), 1, (3, 3)),
+        ((2, 3), (1, 2), (1, 1), 2, (3, 2)),
+        ((1, 2), (2, 0), (2, 3), 4, (1, 3)),
+    ],
 )
 def test_convolution_is_torchs(stride: Any, padding: Any, dilation: Any, groups: int, kernel: Any) -> None:
     rng = np.random.default_rng(0)
@@ -72,7 +88,9 @@ def test_convolution_is_torchs(stride: Any, padding: Any, dilation: Any, groups:
     assert apply(node, x).shape[1:] == node.out_shape(x.shape[1:])
 
 
-@pytest.mark.parametrize(("kernel", "stride", "padding"), [((2, 2), (2, 2), (0, 0)), ((3, 2), (2, 1), (1, 1))])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [((2, 2), (2, 2), (0, 0)), ((3, 2), (2, 1), (1, 1))]
+)
 def test_pooling_has_the_bits_of_torch(kernel: Any, stride: Any, padding: Any) -> None:
     x = np.random.default_rng(0).normal(size=(3, 4, 9, 8)).astype(np.float32)
     want = F.avg_pool2d(torch.tensor(x), kernel, stride, padding).numpy()
@@ -166,7 +184,9 @@ def test_errors_name_the_rule() -> None:
 
 
 def test_graded_output_stays_real() -> None:
-    network = Network.sequential({"in": Input((2,)), "w": Linear(np.array([[0.5, 0.25]], np.float32)), "y": Output()})
+    network = Network.sequential(
+        {"in": Input((2,)), "w": Linear(np.array([[0.5, 0.25]], np.float32)), "y": Output()}
+    )
     assert run(network, np.ones((1, 1, 2), np.uint8)).y.tolist() == [[[0.75]]]
 
 
@@ -177,5 +197,7 @@ def test_needs_neither_torch_nor_onnx(tmp_path: Path) -> None:
         f"r = run(Network.load({str(tmp_path / 'net.npz')!r}), np.ones((2, 5, 2, 12, 10)))\n"
         "print([m for m in ('torch', 'onnx', 'onnxruntime', 'numba') if m in sys.modules], r.total('spikes') > 0)"
     )
-    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert out == "[] True\n"

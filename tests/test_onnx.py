@@ -14,13 +14,37 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from float_networks import GRID, LAWS, STRICT, Array, agree, chain, jelly, jelly_layers, must_fire, residual, same, spikes_in
+from float_networks import (
+    GRID,
+    LAWS,
+    STRICT,
+    Array,
+    agree,
+    chain,
+    jelly,
+    jelly_layers,
+    must_fire,
+    residual,
+    same,
+    spikes_in,
+)
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from export import AvgPool2d, Conv2d, Flatten, Input, Linear, MappingError, Network, NetworkError, Output, Spiking
+from export import (
+    AvgPool2d,
+    Conv2d,
+    Flatten,
+    Input,
+    Linear,
+    MappingError,
+    Network,
+    NetworkError,
+    Output,
+    Spiking,
+)
 from export.package import PackageError
 from export.to_onnx import OnnxProgram, to_onnx_scan, to_onnx_step
 from export.to_torch import run_torch
@@ -95,7 +119,9 @@ def test_another_law_does_not_pass_as_rounding() -> None:
     x = spikes_in(network, samples=8, steps=16)
     truth = jelly(jelly_layers(network), x)[0]
     for tau, message in ((3.1, "spikes differ"), (3.0005, "threshold")):
-        other = run(to_onnx_step(chain(replace(LAWS["tau3_soft"], charge=Tau(tau, decay_input=False)), grid=False)), x)
+        other = run(
+            to_onnx_step(chain(replace(LAWS["tau3_soft"], charge=Tau(tau, decay_input=False)), grid=False)), x
+        )
         with pytest.raises(AssertionError, match=message):
             agree(network, x, truth, other.probes)
 
@@ -118,7 +144,17 @@ def test_batchnorm_folded_is_exact_and_its_drift_bounded() -> None:
     last = Linear(fc.weight.detach().numpy(), fc.bias.detach().numpy())
     s = Spiking(law)
     network = Network.sequential(
-        {"in": Input((2, 16, 16)), "c1": a[0], "s1": s, "c2": a[1], "s2": s, "f": Flatten(), "fc": last, "s3": s, "y": Output()}
+        {
+            "in": Input((2, 16, 16)),
+            "c1": a[0],
+            "s1": s,
+            "c2": a[1],
+            "s2": s,
+            "f": Flatten(),
+            "fc": last,
+            "s3": s,
+            "y": Output(),
+        }
     )
     found = run(to_onnx_step(network), x)
     folded = jelly_layers(network)
@@ -128,7 +164,9 @@ def test_batchnorm_folded_is_exact_and_its_drift_bounded() -> None:
     whole = jelly_layers(network)
     whole |= {"c1": nn.Sequential(conv, bn).eval(), "c2": nn.Sequential(conv2, bn2).eval()}
     unfolded, _ = jelly(whole, x)
-    drift = sum(int((unfolded[n] != found.probes[n]).sum()) for n in unfolded) / sum(n.size for n in unfolded.values())
+    drift = sum(int((unfolded[n] != found.probes[n]).sum()) for n in unfolded) / sum(
+        n.size for n in unfolded.values()
+    )
     assert drift <= 1e-4
     assert (unfolded["s3.s"].sum(1).argmax(-1) == found.y.sum(1).argmax(-1)).mean() >= 0.9
 
@@ -235,8 +273,25 @@ def test_file_says_what_it_is(tmp_path: Path) -> None:
     model = onnx.load(path)
     assert (model.ir_version, [(o.domain, o.version) for o in model.opset_import]) == (8, [("", 17)])
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
-    standard = {"Conv", "Gemm", "AveragePool", "Flatten", "Add", "Sub", "Mul", "GreaterOrEqual", "Cast", "Where"}
-    assert {n.op_type for n in model.graph.node} <= standard | {"Identity", "Gather", "Slice", "Concat", "Unsqueeze"}
+    standard = {
+        "Conv",
+        "Gemm",
+        "AveragePool",
+        "Flatten",
+        "Add",
+        "Sub",
+        "Mul",
+        "GreaterOrEqual",
+        "Cast",
+        "Where",
+    }
+    assert {n.op_type for n in model.graph.node} <= standard | {
+        "Identity",
+        "Gather",
+        "Slice",
+        "Concat",
+        "Unsqueeze",
+    }
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     meta = session.get_modelmeta().custom_metadata_map
     assert meta["snn.form"] == "step"
@@ -296,7 +351,9 @@ def test_float64_linear_networks_run_in_float64() -> None:
     rng = np.random.default_rng(0)
     w1, w2 = rng.normal(0.1, 0.3, (20, 30)), rng.normal(0.1, 0.4, (5, 20))
     s = Spiking(LAWS["tau3_soft"])
-    network = Network.sequential({"in": Input((30,)), "a": Linear(w1), "s1": s, "b": Linear(w2), "s2": s, "y": Output()})
+    network = Network.sequential(
+        {"in": Input((30,)), "a": Linear(w1), "s1": s, "b": Linear(w2), "s2": s, "y": Output()}
+    )
     x = spikes_in(network)
     y, hidden = run_torch(network, x)
     must_fire(hidden)
@@ -337,8 +394,12 @@ def test_saved_program_runs_without_torch(tmp_path: Path) -> None:
         f"r = run(OnnxProgram.load({str(tmp_path / 'net.onnx')!r}), np.ones((2, 5, 2, 12, 10), np.float32))\n"
         "print(early, 'torch' in sys.modules, r.total('spikes') > 0, sorted(r.counts))"
     )
-    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert out.startswith("[] False True ['acs', 'activation_bytes', 'effective_macs', 'elementwise_ops', 'macs',")
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert out.startswith(
+        "[] False True ['acs', 'activation_bytes', 'effective_macs', 'elementwise_ops', 'macs',"
+    )
 
 
 # ---- counts
@@ -354,13 +415,22 @@ def test_macs_of_the_reference_network() -> None:
     nodes: dict[str, Any] = {"in": Input((2, 32, 32))}
     for k, (i, o) in enumerate(((2, 32), (32, 64), (64, 64)), 1):
         nodes |= {f"c{k}": Conv2d(zeros(o, i, 3, 3), padding=(1, 1)), f"s{k}": s, f"p{k}": half}
-    nodes |= {"f": Flatten(), "l1": Linear(zeros(128, 1024)), "s4": s, "l2": Linear(zeros(10, 128)), "s5": s, "y": Output()}
+    nodes |= {
+        "f": Flatten(),
+        "l1": Linear(zeros(128, 1024)),
+        "s4": s,
+        "l2": Linear(zeros(10, 128)),
+        "s5": s,
+        "y": Output(),
+    }
     found = run(to_onnx_step(Network.sequential(nodes)), np.ones((2, 3, 2, 32, 32), np.float32))
     per_step = {n: m // 6 for n, m in found.counts["macs"].items()}
     assert per_step == {"c1": 589_824, "c2": 4_718_592, "c3": 2_359_296, "l1": 131_072, "l2": 1_280}
     assert sum(per_step.values()) == 7_800_064
     assert found.total("acs") == 0, "zero weights"
-    assert found.counts["weight_bytes"] == {n: 6 * 4 * m for n, m in zip(per_step, (576, 18432, 36864, 131072, 1280), strict=True)}
+    assert found.counts["weight_bytes"] == {
+        n: 6 * 4 * m for n, m in zip(per_step, (576, 18432, 36864, 131072, 1280), strict=True)
+    }
 
 
 def test_effective_operations_are_a_convolution_of_masks() -> None:
@@ -392,7 +462,10 @@ def test_effective_operations_are_a_convolution_of_masks() -> None:
     both = hidden["s4.s"].clone()
     both[:, 2:] += hidden["s4.s"][:, :-2]
     assert both.max() == 2
-    assert found.counts["effective_macs"] == {"conv1": effective("conv1", torch.tensor(x)), "fc2": effective("fc2", both)}
+    assert found.counts["effective_macs"] == {
+        "conv1": effective("conv1", torch.tensor(x)),
+        "fc2": effective("fc2", both),
+    }
     assert found.counts["spikes"]["in"] == int((x != 0).sum())
     assert found.counts["spikes"]["s3"] == int(found.probes["s3.s"].sum())
 

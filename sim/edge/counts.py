@@ -6,7 +6,7 @@ Per sample and step, from the network alone (:func:`work`):
     elementwise_ops    operations of the neuron law, bias adds, pooling, adds where edges meet
     neuron_updates     neurons
     weight_bytes       weights and biases, read once per sample and step (batch 1, nothing stays in a cache)
-    activation_bytes   values that a node reads and writes, states and delay lines included; Flatten moves none
+    activation_bytes   values that a node reads and writes, with states and delay lines; Flatten moves none
 
 From what ran (:class:`Tally`):
 

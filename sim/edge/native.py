@@ -6,11 +6,11 @@
 No state is copied inside a step: both directions are bound to numpy buffers once per batch. onnxruntime is
 imported when a session is made; nothing here imports torch.
 
-Measured against torch on the same weights (x86-64, one thread; onnxruntime 1.32, torch 2.14; 32 random networks
-of three convolutions and two linear layers, 109 million spikes): with onnxruntime's default optimisations, used
-here, no spike differs; without its layout optimisations 17 do, from two first differences. The sums themselves
-differ in their last bits in most outputs of a convolution with many inputs, so this is rarity, not a guarantee;
-:mod:`export.to_onnx` says what is exact.
+Measured against torch on equal weights (x86-64, one thread; onnxruntime 1.32, torch 2.14; 32 random networks
+of three convolutions and two linear layers, 109 million spikes): with onnxruntime's default optimisations, as
+used here, no spike differs; with its layout optimisations off 17 do. Most sums of a layer with many inputs
+differ in their last bits either way, so this is rarity and no guarantee; :mod:`export.to_onnx` says what is
+exact.
 """
 
 from __future__ import annotations

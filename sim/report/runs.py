@@ -31,7 +31,9 @@ def report_runs(
     prices = dict(prices or {})
     unused = sorted(set(prices) - {r.machine for r in runs})
     if unused:
-        raise ValueError(f"prices for {', '.join(unused)}: no such run; runs are on {', '.join(r.machine for r in runs)}")
+        raise ValueError(
+            f"prices for {', '.join(unused)}: no such run; runs are on {', '.join(r.machine for r in runs)}"
+        )
     groups: list[list[Run]] = []
     for run in runs:
         home = next((g for g in groups if _together(g[0], run)), None)
