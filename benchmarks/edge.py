@@ -1,11 +1,12 @@
 """The step program in onnxruntime against torch eager, one thread: ``python benchmarks/edge.py``.
 
-The network is the edge spec's convsnn with average pooling (7.8 M multiply-adds a step): three convolutions, two
-linear layers, LIF, random weights. Each process times both in turns and gives the ratio of the medians; processes
-differ in memory layout and in what else the machine does, so the figures are median, least and most over processes.
-Torch is SpikingJelly, stepped as a stream is (``step_vs_torch``), and all steps at once layer by layer, which a
-stream cannot do (``step_vs_torch_multi_step``). ``counting_share``: what ``sim.edge.native.run`` spends beyond the
-steps. Spikes are compared before anything is timed. The last line is JSON.
+The network is the edge spec's convsnn with average pooling (7.8 M multiply-adds a step): three convolutions,
+two linear layers, LIF, random weights. Each process times all ways in turns and gives ratios of medians;
+processes differ in memory layout and in what else the machine does, so the figures are median, least and most
+over processes. Torch is SpikingJelly, stepped as a stream is (``step_vs_torch``), and all steps at once layer
+by layer, which a stream cannot do (``step_vs_torch_multi_step``). ``counting_share``: what
+``sim.edge.native.run`` spends beyond the steps, opening the session included. Spikes are compared before
+anything is timed. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ def jelly(network: Network, mode: str) -> Any:
     return module
 
 
-def one_process(samples: int, steps: int, repeats: int) -> dict[str, float]:
-    """Median seconds of each way, taken in turns."""
+def ways(samples: int, steps: int) -> dict[str, Callable[[], Array]]:
+    """Each way to run the network over the same input, giving ``y (T, N, 10)``."""
     import torch
     from spikingjelly.activation_based import functional
 
@@ -95,8 +96,7 @@ def one_process(samples: int, steps: int, repeats: int) -> dict[str, float]:
     x = (np.random.default_rng(1).random((samples, steps, 2, 32, 32)) < 0.3).astype(np.float32)
     moved = torch.tensor(x).transpose(0, 1).contiguous()
     single, multi = jelly(network, "s"), jelly(network, "m")
-    watched, bare = to_onnx_step(network), to_onnx_step(network, watch=False)
-    session = Session(bare)
+    watched, session = to_onnx_step(network), Session(to_onnx_step(network, watch=False))
 
     def onnx() -> Array:
         session.reset()
@@ -105,26 +105,30 @@ def one_process(samples: int, steps: int, repeats: int) -> dict[str, float]:
     @torch.no_grad()
     def stepped() -> Array:
         functional.reset_net(single)
-        return torch.stack([single(moved[t]) for t in range(steps)]).numpy()
+        found: Array = torch.stack([single(moved[t]) for t in range(steps)]).numpy()
+        return found
 
     @torch.no_grad()
     def at_once() -> Array:
         functional.reset_net(multi)
-        return multi(moved).numpy()
+        found: Array = multi(moved).numpy()
+        return found
 
-    def counted() -> Array:
-        return run(watched, x).y.swapaxes(0, 1)
+    return {"onnx": onnx, "step": stepped, "multi": at_once, "run": lambda: run(watched, x).y.swapaxes(0, 1)}
 
-    y = onnx()
+
+def one_process(samples: int, steps: int, repeats: int) -> dict[str, float]:
+    """Median seconds of each way, taken in turns."""
+    timed = ways(samples, steps)
+    y = timed["onnx"]()
     if not 0.005 < y.mean() < 0.9:
         raise SystemExit(f"output fires at {y.mean():.4f}: nothing is compared")
-    ways: dict[str, Callable[[], Array]] = {"onnx": onnx, "step": stepped, "multi": at_once, "run": counted}
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for name, way in ways.items():
+    for name, way in timed.items():
         if (way() != y).any():
             raise SystemExit(f"{name}: spikes differ from the onnx step")
+    times: dict[str, list[float]] = {name: [] for name in timed}
     for _ in range(repeats):
-        for name, way in ways.items():
+        for name, way in timed.items():
             start = time.perf_counter()
             way()
             times[name].append(time.perf_counter() - start)

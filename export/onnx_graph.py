@@ -53,7 +53,10 @@ def scan_graph(
         ],
     )
     begin = [
-        helper.make_node("Shape", ["x"], ["x.batch"], start=1, end=2),
+        helper.make_node("Shape", ["x"], ["x.shape"]),
+        helper.make_node(
+            "Slice", ["x.shape", step.index("x.one", [1]), step.index("x.two", [2])], ["x.batch"]
+        ),
         *(node for s in step.states for node in _begin(step, s)),
     ]
     scan = helper.make_node(

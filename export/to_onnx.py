@@ -89,9 +89,14 @@ class OnnxProgram:
         return found
 
     @cached_property
-    def watched(self) -> dict[str, Shape]:
+    def outputs(self) -> dict[str, Shape]:
         """Outputs beside ``y`` and the states: name to shape without batch and time."""
-        return {n: tuple(s) for n, s in json.loads(self.meta["snn.watched"]).items()}
+        return {n: tuple(s) for n, s in json.loads(self.meta["snn.outputs"]).items()}
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """Those outputs that are spikes, ``<node>.s`` in execution order."""
+        return tuple(json.loads(self.meta["snn.spikes"]))
 
     def hash(self) -> str:
         """SHA-256 of the file."""
@@ -179,7 +184,7 @@ def _program(network: Network, form: str, watch: bool, opset: int) -> OnnxProgra
         "snn.form": form,
         "snn.dt_s": repr(network.dt_s),
         "snn.states": json.dumps(states),
-        "snn.watched": json.dumps(watched),
+        "snn.outputs": json.dumps(watched),
         "snn.spikes": json.dumps([n for n in watched if n.endswith(".s")]),
         "snn.losses": json.dumps([[x.node, x.what, x.size] for x in network.losses]),
         "snn.network": json.dumps(network.to_manifest()[0]),

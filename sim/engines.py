@@ -157,14 +157,19 @@ def watched(program: Any) -> tuple[str, ...]:
 
 
 def summary(program: Any) -> dict[str, Any]:
-    """What a report says of a program: machine, hash, usage, losses."""
+    """What a report says of a program: machine, name, hash, usage, losses, and the layers where it holds a network."""
     losses: Sequence[Loss] = program.losses
-    return {
+    network = program if isinstance(program, Network) else getattr(program, "network", None)
+    out = {
         "machine": getattr(program, "machine", "network"),
+        "name": getattr(program, "name", "") or getattr(network, "name", ""),
         "hash": program.hash(),
         "usage": {k: list(v) for k, v in getattr(program, "usage", {}).items()},
         "losses": [[x.node, x.what, x.size] for x in losses],
     }
+    if isinstance(network, Network):
+        out["layers"] = _resolve("sim.report.layers:network_layers")(network)  # the report imports the engines
+    return out
 
 
 def _resolve(target: str) -> Any:

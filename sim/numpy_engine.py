@@ -37,8 +37,7 @@ def run(
 ) -> Run:
     """``x (samples, T, *input_shape) -> Run``; ``probes``: ``"<spiking node>.s"``.
 
-    Without ``probes`` the spikes of every node are kept, with ``("y",)`` none. Counts: see
-    :mod:`sim.edge.counts`. Errors: ``ValueError`` for a wrong shape or an unknown probe.
+    Counts: see :mod:`sim.edge.counts`. Errors: ``ValueError`` for a wrong shape or an unknown probe.
     """
     start = time.perf_counter()
     network.check()

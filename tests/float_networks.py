@@ -198,8 +198,8 @@ def same(a: dict[str, Array], b: dict[str, Array], names: Iterable[str] | None =
 def agree(network: Network, x: Array, truth: dict[str, Array], found: dict[str, Array]) -> None:
     """Spikes ``<node>.s`` are equal; where one is not, the first of them stood at its threshold to rounding.
 
-    Sums in another order differ in their last bits, so on some CPU a spike may flip: at most 1e-4 of them, and the
-    first one, in time and then in the order of the nodes, with ``|h - threshold| <= 1e-5`` from the state before it.
+    Sums in another order differ in their last bits, so on some CPU a spike may flip: at most 1e-4 of them, and
+    the first one, in time and then in the order of the nodes, with ``|h - threshold| <= 1e-5``.
     """
     must_fire(truth)
     names = [f"{n}.s" for n in network.spiking()]
@@ -215,7 +215,7 @@ def agree(network: Network, x: Array, truth: dict[str, Array], found: dict[str, 
 
 
 def margins(network: Network, x: Array, node: str, step: int) -> Array:
-    """``|h - threshold|`` of ``node`` in that step, by the numpy engine: a neuron that cannot fire keeps ``h``."""
+    """``|h - threshold|`` of ``node`` in that step, by the numpy engine: who cannot fire keeps ``h``."""
     state = numpy_engine.initial(network, len(x))
     for t in range(step):
         _, state = numpy_engine.step(network, state, x[:, t])

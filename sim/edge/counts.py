@@ -164,8 +164,8 @@ class Tally:
 class Recorder:
     """Takes the values of a run batch by batch, keeps ``y`` and ``probes``, and tallies the rest.
 
-    ``known``: names that may be probes; without ``probes`` all spikes among them are kept. Errors:
-    ``ValueError`` for an ``x`` that is not of the network's shape, or an unknown probe.
+    ``known``: names that may be probes. Errors: ``ValueError`` for an ``x`` that is not of the network's shape,
+    or an unknown probe.
     """
 
     def __init__(
@@ -179,12 +179,11 @@ class Recorder:
         self.network, self.progress = network, progress
         self.x = _checked(network, x)
         for name in probes:
-            if name not in known and name != "y":
-                raise ValueError(
-                    f"probe '{name}': there are {', '.join(known) or 'none; export with watch=True'}"
-                )
+            if name not in known:
+                there = ", ".join(known) or "none; export with watch=True"
+                raise ValueError(f"probe '{name}': there are {there}")
         self.samples, self.steps = self.x.shape[:2]
-        self.names = {"y", *(probes or [n for n in known if n.endswith(".s")])}
+        self.names = ("y", *probes)
         self.tally = Tally(network)
         self.kept: dict[str, Array] = {}
 
@@ -209,8 +208,7 @@ class Recorder:
             samples=self.samples,
             steps=self.steps,
             dt_s=self.network.dt_s,
-            probes={f"{n}.s": self.kept[f"{n}.s"] for n in self.network.spiking() if f"{n}.s" in self.kept}
-            | {n: a for n, a in self.kept.items() if n != "y" and not n.endswith(".s")},
+            probes={n: self.kept[n] for n in self.names[1:]},
             wall_s=time.perf_counter() - start_s,
             notes=notes,
             versions=versions(*packages),

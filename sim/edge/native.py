@@ -47,7 +47,7 @@ class Session:
             )
         self._session = open_session(self.program, threads)
         self._dtype = _dtype(self._session)
-        self._names = {"y": self.program.output_shape} | self.program.watched
+        self._names = {"y": self.program.output_shape} | self.program.outputs
         self._batch = self._turn = 0
         self._x: Array
         self._states: tuple[dict[str, Array], dict[str, Array]]
@@ -114,14 +114,14 @@ def run(
     threads: int = 1,
     progress: Callable[[float], None] | None = None,
 ) -> Run:
-    """``x (samples, T, *input_shape) -> Run``; ``probes``: watched names, ``"<node>.s"``.
+    """``x (samples, T, *input_shape) -> Run``; ``probes``: names of ``outputs`` to keep.
 
-    Without ``probes`` the spikes of every node are kept, with ``("y",)`` none. Samples run in batches that
-    bound the rest of the memory. Counts: see :mod:`sim.edge.counts`; hidden spikes and effective operations
-    only of a program with ``watch``. Errors: ``ValueError`` for a wrong shape or an unknown probe.
+    Samples run in batches that bound the memory beside what is kept. Counts: see :mod:`sim.edge.counts`;
+    hidden spikes and effective operations only of a program with ``watch``. Errors: ``ValueError`` for a wrong
+    shape or an unknown probe.
     """
     start = time.perf_counter()
-    record = counts.Recorder(program.network, x, probes, list(program.watched), progress)
+    record = counts.Recorder(program.network, x, probes, list(program.outputs), progress)
     x = record.x
     scans = program.form == "scan"
     advance = _scanning(program, threads) if scans else _stepping(program, threads)
@@ -130,7 +130,7 @@ def run(
         for t, values in advance(x[at : at + batch]):
             record.add(at, t, values)
     notes = (
-        () if program.watched else ("exported with watch=False: no hidden spikes, no effective operations",)
+        () if program.outputs else ("exported with watch=False: no hidden spikes, no effective operations",)
     )
     return record.run("onnx", start, "onnx", "onnxruntime", notes=notes)
 
@@ -168,7 +168,7 @@ def _stepping(program: OnnxProgram, threads: int) -> Callable[[Array], Values]:
 
 def _scanning(program: OnnxProgram, threads: int) -> Callable[[Array], Values]:
     session = open_session(program, threads)
-    names = ["y", *program.watched]
+    names = ["y", *program.outputs]
     dtype = _dtype(session)
 
     def advance(part: Array) -> Values:

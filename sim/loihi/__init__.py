@@ -1,1 +1,1 @@
-"""The integer law of lava-nc's fixed-point models: a readable reference and a fast engine, bit for bit equal."""
+"""The integer law of a Loihi-class chip: a readable reference and a fast engine, equal to the last bit."""

@@ -1,170 +1,187 @@
-"""What the chip does for given spikes: exact integer counts per event, and the barrier-synchronised time.
+"""What the chip did: integer counts per event and population, and the time of a barrier-synchronised step.
 
-    synaptic_events  spikes times stored non-zero synapses           messages  one per (spike, destination core)
-    neuron_updates   neurons times steps, split active / inactive    hops      tiles between source and target core
+    synaptic_events   spikes times the non-zero synapses that they visit, per target
+    neuron_updates    neurons times steps, per population over its own T steps; active where a neuron had input, u, v
+                      or bias that was not 0
+    messages          one per spike and core that it goes to, per source;  hops: tiles between the two cores
     T_step = max over cores of max(generate, receive) + barrier(tiles)
-    generate = neurons (access + update) + spikes spike + messages axon_out
-    receive  = messages in axon_in + synaptic events synapse
+    generate = neurons neuron_s + spikes spike_s + messages axon_out_s
+    receive  = messages axon_in_s + synaptic events synapse_s
 
-This is SANA-FE's "simple" timing model. A neuron is active in a step in which it has input, current, voltage or bias.
-Input spikes are injected from the host: they make messages, from the core of tile 0, but no neuron updates.
+That is SANA-FE's "simple" timing model. Samples follow each other without a gap, so a run takes ``samples T + latency``
+steps. Every neuron is charged as active in it: an upper bound. Input lines sit on cores of their own, which send
+messages but update nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from export.to_loihi import Connection, LoihiProgram
-from sim.run import Counts
+from export.loihi import InputNode, LoihiProgram
+from export.place import Route, routes
+from hardware.loihi import DEFAULT_TIMING, Timing, load_profile
+from sim.run import Counts, Run, versions
 
 Array = npt.NDArray[Any]
+BLOCK = 4096
+"""Chip steps whose load is computed at a time."""
 
 
 @dataclass
 class Activity:
-    """``busy[node] (T, neurons)``: samples in which a neuron was active; wraps and clips per node."""
+    """What an engine collects: ``spikes`` and asked ``traces`` (samples, T, neurons), totals per population.
 
-    busy: dict[str, Array]
-    wrapped: dict[str, int] = field(default_factory=dict)
-    clipped: dict[str, int] = field(default_factory=dict)
+    ``flags[node]``: active updates, wrapped currents, clipped voltages.
+    """
+
+    spikes: dict[str, npt.NDArray[np.int8]]
+    traces: dict[str, npt.NDArray[np.int32]]
+    flags: dict[str, npt.NDArray[np.int64]]
+    events: dict[str, int]
 
     @classmethod
-    def of(cls, program: LoihiProgram, x: Array) -> Activity:
-        """Empty, for ``x (samples, T, ...)``."""
-        return cls({n: np.zeros((x.shape[1], int(np.prod(p.shape))), np.int64) for n, p in program.populations.items()})
+    def empty(cls, program: LoihiProgram, samples: int, steps: int, probes: Sequence[str]) -> Activity:
+        """Room for a run. Errors: ``ValueError`` for a probe that there is not."""
+        known = [f"{n}.{k}" for n in program.lifs for k in "suv"]
+        for p in probes:
+            if p not in known:
+                raise ValueError(f"no probe '{p}'; there are {', '.join(known)}")
+        return cls(
+            {n: np.zeros((samples, steps, program.size(n)), np.int8) for n in program.lifs},
+            {p: np.zeros((samples, steps, program.size(p[:-2])), np.int32) for p in probes if p[-2:] != ".s"},
+            {n: np.zeros(3, np.int64) for n in program.lifs},
+            dict.fromkeys(program.lifs, 0),
+        )
 
-    def add(self, node: str, t: int, busy: Array, wrapped: int, clipped: int) -> None:
-        """One step of one population: ``busy (samples, neurons)``."""
-        self.busy[node][t] += busy.sum(axis=0)
-        self.wrapped[node] = self.wrapped.get(node, 0) + wrapped
-        self.clipped[node] = self.clipped.get(node, 0) + clipped
+    def record(self, name: str, k: int, s: Array, u: Array, v: Array) -> None:
+        """Step k of all samples of one population."""
+        self.spikes[name][:, k] = s
+        for key, value in ((f"{name}.u", u), (f"{name}.v", v)):
+            if key in self.traces:
+                self.traces[key][:, k] = value
 
-    def notes(self) -> tuple[str, ...]:
-        """A line for each population whose current wrapped or voltage clipped: nearly always a mapping error."""
-        out = [f"{n}: the current wrapped {k} times; lower its scale" for n, k in self.wrapped.items() if k]
-        return (*out, *(f"{n}: the voltage was clipped {k} times" for n, k in self.clipped.items() if k))
-
-
-def fan(program: LoihiProgram, c: Connection) -> Array:
-    """Non-zero synapses from each source neuron into each core of the target: ``(sources, cores)``."""
-    cores = program.placement.cores[c.dst]
-    base, n_cores = int(cores.min()), int(cores.max() - cores.min() + 1)
-    used = c.effective() != 0
-    one_hot = np.eye(n_cores, dtype=np.int64)[cores - base]
-    if c.kind == "dense":
-        return np.asarray(used.T.astype(np.int64) @ one_hot)
-    return _conv_fan(used, c, program.shape_of(c.src), program.shape_of(c.dst), one_hot)
+    def add(self, name: str, active: int, wrapped: int, clipped: int) -> None:
+        """Add to the totals of one population."""
+        self.flags[name] += (active, wrapped, clipped)
 
 
-def _conv_fan(used: Array, c: Connection, source: Any, target: Any, one_hot: Array) -> Array:
-    rows, cols = (_reach(source[k + 1], target[k + 1], used.shape[k + 2], k, c) for k in (0, 1))
-    held = one_hot.reshape(*target, -1).astype(np.float64)
-    out_g = used.shape[0] // c.groups
-    parts = []
-    for g in range(c.groups):
-        block = used[g * out_g : (g + 1) * out_g].astype(np.float64)
-        here = held[g * out_g : (g + 1) * out_g]
-        parts.append(np.einsum("ocij,oyxk,iyh,jxw->chwk", block, here, rows, cols, optimize=True))
-    fans = np.concatenate(parts)
-    return np.rint(fans).astype(np.int64).reshape(-1, one_hot.shape[1])
+def checked(program: LoihiProgram, x: Array) -> Array:
+    """``x (samples, T, *input)`` as int8 spikes or int32 payloads. Errors: ``ValueError`` with the fix."""
+    want = program.input_shape
+    if x.ndim < 2 or tuple(x.shape[2:]) != tuple(want):
+        raise ValueError(f"x must be (samples, T, {', '.join(map(str, want))}), got {x.shape}")
+    node = program.nodes[program.input]
+    bits = node.message_bits if isinstance(node, InputNode) else 0
+    low, high = (-(2**bits) + 1, 2**bits - 1) if bits else (0, 1)
+    if x.dtype != np.bool_ and not np.issubdtype(x.dtype, np.integer):
+        whole = np.rint(x)
+        if not np.array_equal(whole, x):
+            raise ValueError(
+                f"{program.input}: x holds fractions, the chip takes whole messages; encode it with neuro.encode.rate "
+                "or latency, or scale it to integers and compile with graded_bits"
+            )
+        x = whole
+    if x.size and (x.min() < low or x.max() > high):
+        raise ValueError(
+            f"{program.input}: x holds {x.min():g} to {x.max():g}, the program takes {low} to {high}; encode it as "
+            "spikes with neuro.encode, or compile with more graded_bits"
+        )
+    return x.astype(np.int32 if bits else np.int8)
 
 
-def _reach(n_in: int, n_out: int, kernel: int, axis: int, c: Connection) -> Array:
-    """``[tap, window, input] = 1`` where a tap of a window falls on an input."""
-    hit = np.zeros((kernel, n_out, n_in))
-    for k in range(kernel):
-        at = np.arange(n_out) * c.stride[axis] - c.padding[axis] + k * c.dilation[axis]
-        ok = (at >= 0) & (at < n_in)
-        hit[k, np.flatnonzero(ok), at[ok]] = 1
-    return hit
-
-
-def count(program: LoihiProgram, x: Array, trains: dict[str, Array], activity: Activity) -> tuple[Counts, float | None]:
-    """``(counts, seconds on the chip)`` of a run; the seconds are None where the profile has no timing."""
+def finish(
+    program: LoihiProgram, x: Array, activity: Activity, probes: Sequence[str], machine: str, began: float
+) -> Run:
+    """The Run of either engine: counts, seconds on the chip, probes in the shapes of their nodes."""
+    wall = time.perf_counter() - began
     samples, steps = x.shape[:2]
-    spikes = {n: (s != 0).reshape(samples, steps, -1) for n, s in trains.items()}
-    spikes[program.input_name] = (x != 0).reshape(samples, steps, -1)
-    out: Counts = {"spikes": {n: int(s.sum()) for n, s in spikes.items()}}
-    out["fired"] = {n: int(spikes[n].sum()) for n in trains}
-    out["neuron_updates"] = {n: samples * steps * spikes[n].shape[2] for n in trains}
-    out["neuron_updates_active"] = {n: int(activity.busy[n].sum()) for n in trains}
-    out["neuron_updates_inactive"] = {
-        n: k - out["neuron_updates_active"][n] for n, k in out["neuron_updates"].items()
+    counts, chip_s = count(program, x, activity)
+
+    def shaped(name: str, a: Array) -> Array:
+        return a.reshape(samples, steps, *program.nodes[name].shape)
+
+    found = {f"{n}.s": shaped(n, s) for n, s in activity.spikes.items() if not probes or f"{n}.s" in probes}
+    found |= {p: shaped(p[:-2], a) for p, a in activity.traces.items()}
+    return Run(
+        machine=machine,
+        y=shaped(program.output, activity.spikes[program.output]),
+        counts=counts,
+        samples=samples,
+        steps=steps,
+        dt_s=program.dt_s,
+        probes=found,
+        latency_steps=program.latency,
+        wall_s=wall,
+        machine_s=chip_s,
+        notes=_notes(activity),
+        versions=versions("numba"),
+    )
+
+
+def count(program: LoihiProgram, x: Array, activity: Activity) -> tuple[Counts, float | None]:
+    """``(counts, seconds on the chip)``; None where the profile has no timing."""
+    samples, steps = x.shape[:2]
+    rasters: dict[str, Array] = {program.input: (x != 0).reshape(samples * steps, -1)}
+    rasters |= {n: s.reshape(samples * steps, -1) for n, s in activity.spikes.items()}
+    each = {n: r.sum(axis=0, dtype=np.int64) for n, r in rasters.items()}
+    way = routes(program)
+    active = {n: int(f[0]) for n, f in activity.flags.items()}
+    updates = {n: samples * steps * program.size(n) for n in active}
+    sent = {n: int(each[n] @ way[n].messages) for n in rasters}
+    out: Counts = {
+        "spikes": {n: int(e.sum()) for n, e in each.items()},
+        "synaptic_events": dict(activity.events),
+        "neuron_updates": updates,
+        "neuron_updates_active": active,
+        "neuron_updates_inactive": {n: updates[n] - active[n] for n in active},
+        "messages": sent,
+        "input_messages": {program.input: sent[program.input]},
+        "hops_ew": {n: int(each[n] @ way[n].hops_ew) for n in rasters},
+        "hops_ns": {n: int(each[n] @ way[n].hops_ns) for n in rasters},
     }
-    out["input_messages"] = {}
-    for event in ("synaptic_events", "messages", "hops_ew", "hops_ns"):
-        out[event] = {}
-    load = _Load(program, samples, steps)
-    for c in program.connections:
-        _connection(program, c, spikes[c.src], out, load)
-    for n in trains:
-        load.neurons(n, spikes[n])
-    return out, load.seconds()
+    timing = load_profile(program.profile).timing.get(DEFAULT_TIMING)
+    return out, None if timing is None else seconds(program, rasters, way, timing)
 
 
-def _connection(program: LoihiProgram, c: Connection, s: Array, out: Counts, load: _Load) -> None:
-    fans = fan(program, c)
-    sent = fans > 0
-    per_source = s.sum(axis=(0, 1))
-    base = int(program.placement.cores[c.dst].min())
+def seconds(program: LoihiProgram, rasters: dict[str, Array], way: dict[str, Route], timing: Timing) -> float:
+    """Time of all steps; ``rasters (steps of all samples, neurons)`` per population in its own steps."""
+    profile = load_profile(program.profile)
+    cores = way[program.input].received.shape[1]
+    tiles = len({profile.tile(c) for c in range(cores)})
+    idle = np.zeros(cores)
+    loads = {}
+    for n, route in way.items():
+        home = np.eye(cores, dtype=np.float32)[program.placement[n]]
+        lif = not isinstance(program.nodes[n], InputNode)
+        idle += timing.neuron_s * home.sum(axis=0) * lif
+        loads[n] = np.hstack([home * lif, home * route.messages[:, None], route.received, route.synapses])
+    price = np.array([timing.spike_s, timing.axon_out_s, timing.axon_in_s, timing.synapse_s])
+    steps = len(rasters[program.input]) + program.latency
+    total = steps * timing.sync_s(tiles)
+    for begin in range(0, steps, BLOCK):
+        end = min(steps, begin + BLOCK)
+        events = np.zeros((end - begin, 4 * cores))
+        for n, load in loads.items():
+            start = program.nodes[n].start
+            rows = rasters[n][max(0, begin - start) : max(0, end - start)]
+            first = max(0, start - begin)
+            events[first : first + len(rows)] += rows.astype(np.float32) @ load  # whole numbers below 2^24: exact
+        cost = events.reshape(-1, 4, cores) * price[:, None]
+        generate, receive = idle + cost[:, 0] + cost[:, 1], cost[:, 2] + cost[:, 3]
+        total += float(np.maximum(generate, receive).max(axis=1).sum())
+    return total
 
-    def add(event: str, node: str, n: int) -> None:
-        out[event][node] = out[event].get(node, 0) + n
 
-    add("synaptic_events", c.dst, int(per_source @ fans.sum(axis=1)))
-    messages = per_source[:, None] * sent
-    add("messages", c.src, int(messages.sum()))
-    if c.src == program.input_name:
-        add("input_messages", c.src, int(messages.sum()))
-    chip = program.placement.chip
-    home = program.placement.cores.get(c.src, np.zeros(s.shape[2], np.int64))
-    columns, rows = np.array([chip.tile(int(k)) for k in home]).T
-    for k in range(fans.shape[1]):
-        column, row = chip.tile(base + k)
-        add("hops_ew", c.src, int(messages[:, k] @ np.abs(columns - column)))
-        add("hops_ns", c.src, int(messages[:, k] @ np.abs(rows - row)))
-    load.traffic(c, s, fans, sent, base)
-
-
-class _Load:
-    """Seconds of work per (sample, step, core): generating and receiving."""
-
-    def __init__(self, program: LoihiProgram, samples: int, steps: int) -> None:
-        self.program, self.timing = program, program.placement.chip.timing_s
-        top = 1 + max(int(c.max()) for c in program.placement.cores.values())
-        self.generate = np.zeros((samples, steps, top), np.float32)
-        self.receive = np.zeros_like(self.generate)
-
-    def traffic(self, c: Connection, s: Array, fans: Array, sent: Array, base: int) -> None:
-        """Messages and synaptic events of one connection."""
-        if not self.timing:
-            return
-        t, f = self.timing, s.astype(np.float32)
-        cost = sent * t["axon_in"] + fans * t["synapse"]
-        self.receive[:, :, base : base + fans.shape[1]] += f @ cost.astype(np.float32)
-        if c.src in self.program.populations:
-            self._by_core(c.src, f * (sent.sum(axis=1) * t["axon_out"]).astype(np.float32))
-
-    def neurons(self, name: str, s: Array) -> None:
-        """Updates and spikes of one population."""
-        if self.timing:
-            each = self.timing["soma_access"] + self.timing["soma_update"]
-            self._by_core(name, s * np.float32(self.timing["soma_spike"]) + np.float32(each))
-
-    def seconds(self) -> float | None:
-        """Sum over steps of the slowest core plus the barrier; the pipeline's fill is not added."""
-        if not self.timing:
-            return None
-        chip = self.program.placement.chip
-        tiles = len({chip.tile(k) for k in range(self.generate.shape[2])})
-        slowest = np.maximum(self.generate, self.receive).max(axis=2)
-        return float(slowest.sum(dtype=np.float64) + slowest.size * chip.barrier_s(tiles))
-
-    def _by_core(self, name: str, value: Array) -> None:
-        cores = self.program.placement.cores[name]
-        for core in np.unique(cores):
-            self.generate[:, :, core] += value[:, :, cores == core].sum(axis=2)
+def _notes(activity: Activity) -> tuple[str, ...]:
+    wraps = [
+        f"{n}: the current wrapped {f[1]} times, nearly always a mapping error; compile with another calibration"
+        for n, f in activity.flags.items()
+        if f[1]
+    ]
+    return (*wraps, *(f"{n}: the voltage was clipped {f[2]} times" for n, f in activity.flags.items() if f[2]))

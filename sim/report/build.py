@@ -148,8 +148,12 @@ def build_report(
 def first_line(network: Network | None, results: Sequence[MachineResult], made: Mapping[str, str]) -> str:
     """Model, version, calibration status: what kind of number the energies are, before any number."""
     models = [network.name] if network else [r.group for r in results if r.group]
-    bills = [f"counts x {r.bill.table} [{r.bill.grade}] ({r.title})" for r in results if r.bill is not None]
-    energy = f"energy: {', '.join(bills)}; not a measurement of this chip" if bills else "energy: not priced"
+    bills: dict[str, list[str]] = {}
+    for r in results:
+        if r.bill is not None:
+            bills.setdefault(f"counts x {r.bill.table} [{r.bill.grade}]", []).append(r.title)
+    priced = ", ".join(f"{what} ({', '.join(titles)})" for what, titles in bills.items())
+    energy = f"energy: {priced}; not a measurement of this chip" if bills else "energy: not priced"
     model = ", ".join(dict.fromkeys(models)) or "network unnamed"
     return f"{model}; spikeport {made['spikeport']}; {energy}"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import jinja2
 
-from hardware.energy import Bill, Span
+from hardware.energy import Bill
 from hardware.tables import Source
 from sim.report import svg, view
 from sim.report.build import Report
@@ -28,7 +28,8 @@ def page(report: Report) -> str:
     """The whole page as text."""
     bills = [report.bill(k) for k in range(len(report.machines))]
     sources = _sources(bills)
-    machines = [_machine(m, bill, sources) for m, bill in zip(report.machines, bills, strict=True)]
+    titles = view.titles(report)
+    machines = [_machine(*each, sources) for each in zip(report.machines, titles, bills, strict=True)]
     return _template().render(
         report=report,
         machines=machines,
@@ -64,7 +65,7 @@ def _groups(report: Report, bills: list[Bill | None]) -> list[dict[str, Any]]:
                 "name": name,
                 "rows": [(m["title"], view.summary(m, bill), view.lines(m, bill)) for m, bill in rows],
                 "chart": svg.ranges(bars) if any(b.value for b in bars) else None,
-                "agreement": [(m["title"], view.agreement(m)) for m, _ in rows if m["agreement"]],
+                "agreement": view.agreement([m for m, _ in rows]),
             }
         )
     return out
@@ -84,11 +85,11 @@ def _bars(m: view.Machine, bill: Bill | None) -> list[svg.Bar]:
     return bars
 
 
-def _machine(m: view.Machine, bill: Bill | None, sources: dict[str, tuple[Source, int]]) -> dict[str, Any]:
+def _machine(m: view.Machine, title: str, bill: Bill | None, sources: dict[str, tuple[Source, int]]) -> dict[str, Any]:
     causes = view.causes(m, bill)
     scale = svg.axis([c.span_J for c in causes], 6.0, CELL_W)
     return {
-        "title": m["title"],
+        "title": title,
         "data": m,
         "bill": bill,
         "energy": view.energy(m, bill),
@@ -128,6 +129,3 @@ def _sources(bills: list[Bill | None]) -> dict[str, tuple[Source, int]]:
 
 def _number(sources: dict[str, tuple[Source, int]], bill: Bill | None, key: str) -> int:
     return sources[bill.sources[key].cite()][1] if bill and key in bill.sources else 0
-
-
-__all__ = ["Span", "page"]

@@ -42,11 +42,7 @@ def report_runs(
         else:
             home.append(run)
     names = _names(groups)
-    results = [
-        _result(run, group, name, len(groups) > 1, prices)
-        for group, name in zip(groups, names, strict=True)
-        for run in group
-    ]
+    results = [_result(run, group, name, prices) for group, name in zip(groups, names, strict=True) for run in group]
     return build_report(None, results, title=title, meta=meta)
 
 
@@ -65,14 +61,14 @@ def _names(groups: list[list[Run]]) -> list[str]:
     return [n if n and names.count(n) == 1 else f"{n or 'network'} {k + 1}" for k, n in enumerate(names)]
 
 
-def _result(run: Run, group: list[Run], name: str, several: bool, prices: Mapping[str, str]) -> MachineResult:
+def _result(run: Run, group: list[Run], name: str, prices: Mapping[str, str]) -> MachineResult:
     bill = _bill(run, prices)
     again = [r for r in group if r.machine == run.machine]
-    title = run.machine if len(again) == 1 else f"{run.machine} {again.index(run) + 1}"
-    known = next((r.program["layers"] for r in group if r.program.get("layers")), [])
+    place = next(k for k, r in enumerate(again) if r is run)  # by identity: arrays do not compare to one truth
+    known: list[Any] = next((r.program["layers"] for r in group if r.program.get("layers")), [])
     return MachineResult(
         machine=run.machine,
-        title=f"{title}, {name}" if several else title,
+        title=run.machine if len(again) == 1 else f"{run.machine} {place + 1}",
         run=run,
         bill=bill,
         agreement=_agreement(run, group[0]),

@@ -74,7 +74,7 @@ def ranges(bars: Sequence[Bar]) -> Markup:
             continue
         out.append(_mark(scale, bar.value, y, 7.0, "hollow" if bar.hollow else "solid"))
         out.append(f'<text class="v" x="{CHART_W:.0f}" y="{y + 5:.1f}">{escape(bar.text)}</text>')
-    return _svg(CHART_W, bottom + AXIS_H, "Energy by inference, logarithmic", out)
+    return _svg(CHART_W, bottom + AXIS_H, "Energy per inference, logarithmic", out)
 
 
 def cell(value: Span, scale: Axis, colour: int) -> Markup:
@@ -111,7 +111,7 @@ def raster(events: Sequence[Sequence[int]], rows: int, steps: int) -> Markup:
     """Steps to the right, neurons downward, one mark a spike."""
     width, height = 320.0, min(150.0, max(36.0, 6.0 * rows))
     dx, dy = width / max(1, steps), height / max(1, rows)
-    w, h = max(1.2, dx * 0.72), max(1.1, dy * 0.8)
+    w, h = min(9.0, max(1.2, dx * 0.72)), max(1.1, dy * 0.8)
     path = "".join(f"M{dx * (t + 0.5) - w / 2:.1f} {dy * (r + 0.5):.1f}h{w:.1f}" for t, r in events)
     out = [f'<rect class="panel" width="{width:.0f}" height="{height:.0f}"/>']
     out.append(f'<path class="spike" stroke-width="{h:.2f}" d="{path}"/>')
@@ -164,7 +164,8 @@ def _mark(scale: Axis, value: Span, y: float, r: float, kind: str) -> str:
     band = ""
     if b - a > 1:
         band = f'<rect class="band" x="{a:.1f}" y="{y - r:.1f}" width="{b - a:.1f}" height="{2 * r:.1f}" rx="{r:.1f}"/>'
-    return f'<g class="{kind}">{band}<circle class="dot" cx="{scale.at(value.typical):.1f}" cy="{y:.1f}" r="{r - 1:.1f}"/></g>'
+    dot = f'<circle class="dot" cx="{scale.at(value.typical):.1f}" cy="{y:.1f}" r="{r - 1:.1f}"/>'
+    return f'<g class="{kind}">{band}{dot}</g>'
 
 
 def _svg(width: float, height: float, label: str, parts: Sequence[Any], kind: str = "chart") -> Markup:

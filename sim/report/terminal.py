@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hardware.energy import Bill
 from sim.report import view
 from sim.report.build import Report
 from sim.report.units import clean
@@ -16,46 +17,35 @@ def show(report: Report, console: Console | None = None) -> None:
     console = console or Console()
     _line(console, report.title, "bold")
     _line(console, report.first_line, "dim")
-    console.print(_summary(report))
-    for k, m in enumerate(report.machines):
+    titles = view.titles(report)
+    console.print(_summary(report, titles))
+    for k, (m, title) in enumerate(zip(report.machines, titles, strict=True)):
         bill = report.bill(k)
         if bill is None:
             continue
-        console.print(_causes(report, k))
+        console.print(_causes(m, title, bill))
         if bill.total_J is None:
-            _line(console, f"{m['title']}: {bill.no_total()}", "yellow")
+            _line(console, f"{title}: {bill.no_total()}", "yellow")
         for line, text in view.lines(m, bill):
-            _line(console, f"{m['title']}: {line.name}: {text} [{line.grade}], not in the total", "")
-    for m in report.machines:
+            _line(console, f"{title}: {line.name}: {text} [{line.grade}], not in the total", "")
+    for m, title in zip(report.machines, titles, strict=True):
         for node, what, size in view.losses(m):
-            _line(console, f"{m['title']}: lost at {node}: {what}: {size}", "")
-    for table, _titles, texts in view.caveats(report):
+            _line(console, f"{title}: lost at {node}: {what}: {size}", "")
+    for table, _users, texts in view.caveats(report):
         for text in texts:
             _line(console, f"{table}: {text}", "dim")
 
 
-def _summary(report: Report) -> Table:
-    table = _table("machine", "accuracy", "spikes equal", "J/inference", "range", "grade", "latency", "simulated in")
-    for k, m in enumerate(report.machines):
+def _summary(report: Report, titles: list[str]) -> Table:
+    table = _table("machine", "accuracy", "spikes equal", "energy/inference", "range", "latency")
+    for k, (m, title) in enumerate(zip(report.machines, titles, strict=True)):
         s = view.summary(m, report.bill(k))
-        _row(
-            table,
-            m["title"],
-            s["accuracy"],
-            s["spikes equal"],
-            s["energy"],
-            s["band"],
-            s["grade"],
-            s["latency"],
-            s["wall"],
-        )
+        _row(table, title, s["accuracy"], s["equal"], s["energy"], s["band"], s["latency"])
     return table
 
 
-def _causes(report: Report, k: int) -> Table:
-    m, bill = report.machines[k], report.bill(k)
-    name = bill.table if bill else ""
-    table = _table("by inference", "count", "price", "energy", "share", "grade", title=f"{m['title']}: {name}")
+def _causes(m: view.Machine, title: str, bill: Bill) -> Table:
+    table = _table("per inference", "count", "price", "energy", "share", "grade", title=f"{title}: {bill.table}")
     for c in view.causes(m, bill):
         _row(table, c.event, c.count, c.price, c.energy, c.share, c.grade)
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -80,9 +81,5 @@ def thin(values: Array, most: int = MAX_POINTS) -> npt.NDArray[np.int64]:
         return np.arange(len(values))
     edges = np.linspace(0, len(values), most // 2 + 1).astype(np.int64)
     filled = np.nan_to_num(values)
-    keep = [
-        at + pick(filled[at:end])
-        for at, end in zip(edges[:-1], edges[1:], strict=True)
-        for pick in (np.argmin, np.argmax)
-    ]
+    keep = [at + pick(filled[at:end]) for at, end in pairwise(edges) for pick in (np.argmin, np.argmax)]
     return np.unique(np.array(keep, np.int64))

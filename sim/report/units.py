@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from hardware.energy import Span
 
 PREFIXES = {-24: "y", -21: "z", -18: "a", -15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G"}
+
+NARROW = "\N{NARROW NO-BREAK SPACE}"
+"""Between thousands, as the SI brochure asks."""
 
 EVENTS = {
     "synaptic_events": "synaptic events",
@@ -44,11 +48,17 @@ def si(value: float | None, unit: str, digits: int = 3) -> str:
     return f"{_plain(value / 10.0**power, digits)} {PREFIXES[power]}{unit}".rstrip()
 
 
-def span(value: Span | None, unit: str, digits: int = 3) -> str:
+def given(value: float, unit: str, digits: int = 3) -> str:
+    """:func:`si` for a number that stands in a table: no zeros that it does not have."""
+    number, _, tail = si(value, unit, digits).partition(" ")
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {tail}".rstrip()
+
+
+def span(value: Span | None, unit: str, digits: int = 3, text: Callable[[float, str, int], str] = si) -> str:
     """``low to high``, or empty where they print alike."""
     if value is None:
         return ""
-    low, high = si(value.low, unit, digits), si(value.high, unit, digits)
+    low, high = text(value.low, unit, digits), text(value.high, unit, digits)
     return "" if low == high else f"{low} to {high}"
 
 
@@ -70,12 +80,13 @@ def fraction(value: float) -> str:
 
 def whole(value: int | float | None) -> str:
     """An integer with thousands apart; a dash for None."""
-    return "–" if value is None else f"{value:,.0f}".replace(",", "\u202f")  # narrow space, as SI asks for
+    return "–" if value is None else f"{value:,.0f}".replace(",", NARROW)
 
 
 def clean(text: object) -> str:
     """Text from a file, for a terminal: control characters, which could move the cursor, are replaced."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+    spaced = str(text).replace(NARROW, " ")
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in spaced)
 
 
 def _plain(value: float, digits: int) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hardware.energy import Bill, Line, Span, Term, digits
 from sim.report.build import Report
-from sim.report.units import event, fraction, share, si, span, whole
+from sim.report.units import event, fraction, given, share, si, span, whole
 
 Machine = Mapping[str, Any]
 FRACTIONS = ("accuracy", "rate")
@@ -58,7 +58,7 @@ def lines(m: Machine, bill: Bill | None) -> list[tuple[Line, str]]:
     out = []
     for line in bill.separate if bill else ():
         d = min(digits(line.grade), digits(bill.grade) if bill and line.unit == "W/W" else 4)
-        factor = f"{line.factor.typical:g} {line.unit}"
+        factor = given(line.factor.typical, line.unit, digits(line.grade))
         if line.energy_J is None:
             text = f"{factor}; no figure without {'a total' if line.unit == 'W/W' else 'a time model'}"
         else:
@@ -78,12 +78,12 @@ def causes(m: Machine, bill: Bill | None) -> list[Cause]:
 
 def _cause(t: Term, samples: int, total: float) -> Cause:
     d, each = digits(t.grade), t.energy_J.scaled(1.0 / samples)
-    band = span(t.price_J, "J", d)
+    band = span(t.price_J, "J", d, given)
     return Cause(
         event=event(t.event),
         key=t.event,
         count=_average(t.count, samples),
-        price=f"{si(t.price_J.typical, 'J', d)}{f' ({band})' if band else ''}",
+        price=f"{given(t.price_J.typical, 'J', d)}{f' ({band})' if band else ''}",
         energy=si(each.typical, "J", d),
         band=span(each, "J", d),
         share=share(t.energy_J.typical, total),
@@ -95,9 +95,18 @@ def _cause(t: Term, samples: int, total: float) -> Cause:
     )
 
 
-def agreement(m: Machine) -> list[tuple[str, str]]:
-    """``(what, text)`` of everything that was compared."""
-    return [(k, figure(k, v)) for k, v in m["agreement"].items()]
+def titles(report: Report) -> list[str]:
+    """A title for each machine; with its group where there are several."""
+    several = len({m["group"] for m in report.machines}) > 1
+    return [f"{m['title']}, {m['group']}" if several and m["group"] else str(m["title"]) for m in report.machines]
+
+
+def agreement(machines: Sequence[Machine]) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows, one row for each machine that was compared with something."""
+    found = [m for m in machines if m["agreement"].keys() - {"accuracy"}]
+    heads = list(dict.fromkeys(k for m in found for k in m["agreement"]))
+    rows = [[str(m["title"]), *(figure(k, m["agreement"].get(k)) for k in heads)] for m in found]
+    return ["machine", *heads], rows
 
 
 def figure(name: str, value: Any) -> str:
@@ -120,6 +129,7 @@ def summary(m: Machine, bill: Bill | None) -> dict[str, str]:
     return {
         "accuracy": figure("accuracy", a.get("accuracy")),
         "spikes equal": figure("", a.get("spikes equal")),
+        "equal": _part(a.get("spikes equal")),
         "reference": str(a.get("reference", "")),
         "energy": e.typical,
         "band": e.band,
@@ -172,11 +182,16 @@ def losses(m: Machine) -> list[tuple[str, str, str]]:
 def caveats(report: Report) -> list[tuple[str, str, tuple[str, ...]]]:
     """``(table, titles of its machines, sentences)`` for each price table once."""
     found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for k, m in enumerate(report.machines):
+    for k, title in enumerate(titles(report)):
         bill = report.bill(k)
         if bill is not None:
-            found.setdefault((bill.table, bill.caveats), []).append(str(m["title"]))
-    return [(table, ", ".join(titles), texts) for (table, texts), titles in found.items()]
+            found.setdefault((bill.table, bill.caveats), []).append(title)
+    return [(table, ", ".join(users), texts) for (table, texts), users in found.items()]
+
+
+def _part(pair: Any) -> str:
+    """``[n, of]`` as a percentage alone."""
+    return fraction(pair[0] / pair[1]) if isinstance(pair, list) and len(pair) == 2 and pair[1] else "–"
 
 
 def _average(count: int, samples: int) -> str:

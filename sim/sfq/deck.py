@@ -125,7 +125,9 @@ class _Parser:
         if handler is None:
             raise DeckError(line.where, line.text, f"unknown control .{word}", f"known: .{' .'.join(HANDLERS).lower()}")
         if len(self.stack) > 1 and word not in IN_SUBCKT:
-            raise DeckError(line.where, line.text, f".{word} inside .subckt {block.name}", "move it out of the subcircuit")
+            raise DeckError(
+                line.where, line.text, f".{word} inside .subckt {block.name}", "move it out of the subcircuit"
+            )
         handler(self, line)
 
     def finish(self) -> None:
@@ -193,7 +195,9 @@ class _Parser:
         self.deck.neb_Hz = self.number(line)
 
     def option(self, line: Line) -> None:
-        self.deck.options.update(dict((*f.split("=", 1), "")[:2] for f in line.fields()[1:]))
+        for f in line.fields()[1:]:
+            key, _, value = f.partition("=")
+            self.deck.options[key] = value
 
     def begin_control(self, line: Line) -> None:
         del line
@@ -230,5 +234,7 @@ def _tran(line: Line, scope: Scope) -> Tran:
     step, stop = values[:2]
     start, print_step = (values[2:4] + [0.0, step][len(values[2:4]) :]) if len(values) > 2 else (0.0, step)
     if not (0 < step < stop) or print_step <= 0 or start < 0:
-        raise DeckError(line.where, line.text, "needs 0 < step < stop, pstep > 0, pstart >= 0", "correct the times (seconds)")
+        raise DeckError(
+            line.where, line.text, "needs 0 < step < stop, pstep > 0, pstart >= 0", "correct the times (seconds)"
+        )
     return Tran(min(step, print_step), stop, start, print_step, startup)

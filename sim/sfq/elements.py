@@ -32,7 +32,9 @@ def parse_card(line: Line) -> Card:
     fields = line.fields()
     name = fields[0]
     if name[0] not in PARSERS:
-        raise DeckError(line.where, name, f"no element begins with {name[0]!r}", f"use one of {' '.join(sorted(PARSERS))}")
+        raise DeckError(
+            line.where, name, f"no element begins with {name[0]!r}", f"use one of {' '.join(sorted(PARSERS))}"
+        )
     return PARSERS[name[0]](name, fields[1:], line.where)
 
 
@@ -52,7 +54,9 @@ def _known_options(card: Card, known: set[str]) -> Card:
         if key in ("TEMP", "NEB", "SPREAD"):
             raise unsupported(card.where, card.name, f"{key}={text} (noise and spread)", f"remove {key}=")
         if key not in known:
-            raise DeckError(card.where, card.name, f"unknown option {key}={text}", f"known here: {sorted(known) or 'none'}")
+            raise DeckError(
+                card.where, card.name, f"unknown option {key}={text}", f"known here: {sorted(known) or 'none'}"
+            )
     return card
 
 
@@ -72,7 +76,9 @@ def _junction(name: str, fields: list[str], where: Where) -> Card:
     _need(name, fields, 3, "node node model [area=..|ic=..]", where)
     plain, options = _options(fields[2:])
     if not 1 <= len(plain) <= 2:
-        raise DeckError(where, name, f"{len(plain)} words where a model belongs", "write [phasenode] model [area=..|ic=..]")
+        raise DeckError(
+            where, name, f"{len(plain)} words where a model belongs", "write [phasenode] model [area=..|ic=..]"
+        )
     if "ICS" in options:
         options["IC"] = options.pop("ICS")
     if "," in options.get("IC", ""):

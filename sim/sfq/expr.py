@@ -92,7 +92,7 @@ def _tokens(text: str) -> list[tuple[str, str, str]]:
     while at < len(text):
         m = _TOKEN.match(text, at)
         if m is None:
-            raise ExprError(f"cannot read {text[at:at + 12]!r} in {text!r}")
+            raise ExprError(f"cannot read {text[at : at + 12]!r} in {text!r}")
         kind = m.lastgroup if m.lastgroup != "letters" else "number"
         tokens.append((str(kind), m[str(kind)], m["letters"] or ""))
         at = m.end()

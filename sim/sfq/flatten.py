@@ -53,14 +53,21 @@ def flatten(deck: Deck) -> Circuit:
     _resolve(deck.top)
     flat = _Flat()
     _expand(flat, deck.top, {}, "", {}, 0)
-    j = flat.junctions
     inductor_at = {name: i for i, (name, *_) in enumerate(flat.two["L"])}
     return Circuit(
-        tuple(flat.nodes), *(_branches(flat.two[kind]) for kind in "RLC"),
-        _mutuals(flat, inductor_at), _junctions(j),
-        *(_sources(flat.sources[kind]) for kind in "IVP"),
-        tran=deck.tran, requests=tuple(deck.requests), where=flat.where,
-    )  # fmt: skip
+        tuple(flat.nodes),
+        resistors=_branches(flat.two["R"]),
+        inductors=_branches(flat.two["L"]),
+        capacitors=_branches(flat.two["C"]),
+        mutuals=_mutuals(flat, inductor_at),
+        junctions=_junctions(flat.junctions),
+        currents=_sources(flat.sources["I"]),
+        voltages=_sources(flat.sources["V"]),
+        phases=_sources(flat.sources["P"]),
+        tran=deck.tran,
+        requests=tuple(deck.requests),
+        where=flat.where,
+    )
 
 
 def _resolve(block: Block) -> None:
@@ -136,12 +143,12 @@ def _value(block: Block, card: Card, path: str, override: Override | None) -> fl
     return scope.evaluate(text, card.where, card.name + path)
 
 
-def _add_two(
-    flat: _Flat, block: Block, card: Card, pins: dict[str, str], path: str, override: Override | None
-) -> None:
+def _add_two(flat: _Flat, block: Block, card: Card, pins: dict[str, str], path: str, override: Override | None) -> None:
     name, value = card.name + path, _value(block, card, path, override)
     if value < 0:
-        raise DeckError(card.where, name, f"value {value:g}", "give 0 or more; swap the nodes to turn the current's sign")
+        raise DeckError(
+            card.where, name, f"value {value:g}", "give 0 or more; swap the nodes to turn the current's sign"
+        )
     a, b = (flat.node(_node(n, pins, path, card)) for n in card.nodes)
     if value == 0 and card.kind in SHORTS:
         flat.sources[SHORTS[card.kind]].append((name, a, b, Dc(0.0)))
@@ -210,7 +217,10 @@ def _floats(values: list[float]) -> Floats:
 
 def _branches(rows: list[tuple[str, int, int, float]]) -> Branches:
     return Branches(
-        tuple(r[0] for r in rows), _ints([r[1] for r in rows]), _ints([r[2] for r in rows]), _floats([r[3] for r in rows])
+        tuple(r[0] for r in rows),
+        _ints([r[1] for r in rows]),
+        _ints([r[2] for r in rows]),
+        _floats([r[3] for r in rows]),
     )
 
 

@@ -10,86 +10,19 @@ numba is imported with this module and with nothing else; ``fastmath`` stays off
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numba
-import numpy as np
 
 from sim.sfq.circuit import Floats, Ints
 from sim.sfq.constants import SIGMA_VS
 from sim.sfq.layout import Layout
 from sim.sfq.state import DONE, GUARD_RAD, NOT_SPD, STEP_TOO_LARGE, Advance, Events, State, Watch
 from sim.sfq.system import Jj, System
+from sim.sfq.tables import Scratch, Tables, scratch, tables
 
 PI_HIGH = 3.1415926218032837
 PI_LOW = 3.178650954705639e-08
 """pi in two parts: the first has 26 bits, so that its product with a count below 2^27 is exact."""
-
-
-class Tables(NamedTuple):
-    """Places in the factored matrix: values without junctions, pattern of L, junction slots (3, n), corrections.
-
-    ``fold``: b[row] -= value s[j] for entries against extra places; ``need``: the rows of extra places, for the
-    sources' currents; ``touch``: junctions with an end on an extra place.
-    """
-
-    base: Floats
-    start: Ints
-    rows: Ints
-    first: Ints
-    targets: Ints
-    slots: Ints
-    fold_row: Ints
-    fold_j: Ints
-    fold_value: Floats
-    need_i: Ints
-    need_j: Ints
-    need_value: Floats
-    touch: Ints
-
-
-class Scratch(NamedTuple):
-    """Work space: factors, node currents, right-hand side, offsets s, and per-junction and per-branch rows."""
-
-    factors: Floats
-    b: Floats
-    x: Floats
-    s: Floats
-    need: Floats
-    source: Floats
-    jj: Floats
-    past_r: Floats
-    stale: Ints
-
-
-def tables(system: System, layout: Layout) -> Tables:
-    """The places of a system's numbers in its pattern."""
-    n, ground, pattern, static = system.n, layout.ground, layout.pattern, system.static
-    row_i, row_j = system.row[static.i], system.row[static.j]
-    inside = (row_i >= row_j) & (row_i < n)
-    base = np.zeros(pattern.waste + 1)
-    np.add.at(base, pattern.slots(row_i[inside], row_j[inside]), static.value[inside])
-    jj = system.jj
-    a, b = system.row[jj.a], system.row[jj.b]
-    slots = np.stack([pattern.slots(a, a), pattern.slots(b, b), pattern.slots(a, b)])
-    slots[:, a == b] = pattern.waste
-    extra_j = (static.j >= n) & (row_i < n)
-    extra_i = (static.i >= n) & (static.i < ground)
-    touch = np.flatnonzero(((jj.a >= n) & (jj.a < ground)) | ((jj.b >= n) & (jj.b < ground)))
-    return Tables(
-        base, pattern.start, pattern.rows, pattern.first, pattern.targets, slots,
-        row_i[extra_j], static.j[extra_j], static.value[extra_j],
-        static.i[extra_i], static.j[extra_i], static.value[extra_i], touch,
-    )  # fmt: skip
-
-
-def scratch(system: System, t: Tables) -> Scratch:
-    """Work space of the right sizes; ``stale`` 1 asks for a first factorisation."""
-    places = len(system.row)
-    return Scratch(
-        np.zeros(len(t.base)), np.zeros(places), np.zeros(system.n + 1), np.zeros(places), np.zeros(places),
-        np.zeros(len(system.edges.child)), np.zeros((6, len(system.jj.a))), np.zeros(len(system.r.a)), np.ones(1, np.int64),
-    )  # fmt: skip
 
 
 def engine(system: System, layout: Layout, watch: Watch) -> Advance:
@@ -106,11 +39,11 @@ def engine(system: System, layout: Layout, watch: Watch) -> Advance:
     return advance
 
 
-def _sine(x: Floats, out: Floats) -> None:
-    """``out = sin(x)`` for |x| below 1e8, error below 1e-15; no branch, so that it vectorises."""
-    for k in range(x.shape[0]):
-        turns = math.floor(x[k] * (1.0 / math.pi) + 0.5)
-        r = (x[k] - turns * PI_HIGH) - turns * PI_LOW
+def _sine(w: Floats, angle: int, out: int) -> None:
+    """Row ``out`` = sin(row ``angle``) below 1e8 rad, error below 1e-15; no branch, so that it vectorises."""
+    for k in range(w.shape[1]):
+        turns = math.floor(w[angle, k] * (1.0 / math.pi) + 0.5)
+        r = (w[angle, k] - turns * PI_HIGH) - turns * PI_LOW
         z = r * r
         p = -1.0 / 121645100408832000.0
         p = p * z + 1.0 / 355687428096000.0
@@ -122,7 +55,7 @@ def _sine(x: Floats, out: Floats) -> None:
         p = p * z + 1.0 / 120.0
         p = p * z - 1.0 / 6.0
         sign = 1.0 - 2.0 * (turns - 2.0 * math.floor(0.5 * turns))
-        out[k] = sign * (r + r * z * p)
+        w[out, k] = sign * (r + r * z * p)
 
 
 def _predict(jj: Jj, h: float, st: State, guard: bool, w: Floats) -> int:
@@ -158,7 +91,7 @@ def _regions(jj: Jj, st: State, w: Floats, stale: Ints) -> None:
 def _supercurrent(jj: Jj, w: Floats) -> None:
     """Row 3 of ``w`` becomes ``Ic F(phi0 - PHI)``; see ``reference.supercurrent``."""
     if jj.plain:
-        _sine(w[2], w[3])
+        _sine(w, 2, 3)
         for k in range(w.shape[1]):
             w[3, k] *= jj.amp_A[k]
         return
@@ -199,7 +132,8 @@ def _factor(jj: Jj, t: Tables, region: Ints, v: Floats, n: int) -> int:
 def _gather(system: System, st: State, work: Scratch, drive: Floats, i: int) -> None:
     """Node currents of the past of every branch, and of the current sources."""
     b, w, jj = work.b, work.jj, system.jj
-    b[:] = 0.0
+    for k in range(b.shape[0]):
+        b[k] = 0.0
     for k in range(w.shape[1]):
         w[3, k] += w[4, k] - jj.c_2h[k] * st.jj_v[0, k] + jj.c_h2[k] * st.jj_v[1, k]
         current = jj.g[st.region[k], k] * w[0, k] - w[3, k]
@@ -230,19 +164,22 @@ def _solve(system: System, t: Tables, work: Scratch, st: State, drive: Floats, i
             value = c * value + (4.0 / 3.0) * st.source[0, k] - (1.0 / 3.0) * st.source[1, k]
         work.source[k] = value
         s[e.child[k]] = s[e.parent[k]] + e.sign[k] * value
-    x[:n] = work.b[:n]
+    for k in range(n):
+        x[k] = work.b[k]
     for k in range(n, system.row.shape[0]):
         x[system.row[k]] += work.b[k]
     for k in range(t.fold_row.shape[0]):
         x[t.fold_row[k]] -= t.fold_value[k] * s[t.fold_j[k]]
     jj = system.jj
-    for k in t.touch:
+    for m in range(t.touch.shape[0]):
+        k = t.touch[m]
         current = jj.g[st.region[k], k] * (s[jj.a[k]] - s[jj.b[k]])
         x[system.row[jj.a[k]]] -= current
         x[system.row[jj.b[k]]] += current
     _sweep(n, t, work.factors, x)
     x[n] = 0.0
-    st.f[:n] = x[:n]
+    for k in range(n):
+        st.f[k] = x[k]
     for k in range(n, system.row.shape[0]):
         st.f[k] = x[system.row[k]] + s[k]
 
@@ -263,10 +200,12 @@ def _sweep(n: int, t: Tables, v: Floats, x: Floats) -> None:
 def _source_currents(system: System, t: Tables, work: Scratch, st: State) -> None:
     """``work.need`` of a child: the current its source gives it, sources further out included."""
     need, f, jj, e = work.need, st.f, system.jj, system.edges
-    need[system.n :] = -work.b[system.n :]
+    for k in range(system.n, need.shape[0]):
+        need[k] = -work.b[k]
     for k in range(t.need_i.shape[0]):
         need[t.need_i[k]] += t.need_value[k] * f[t.need_j[k]]
-    for k in t.touch:
+    for m in range(t.touch.shape[0]):
+        k = t.touch[m]
         current = jj.g[st.region[k], k] * (f[jj.a[k]] - f[jj.b[k]])
         need[jj.a[k]] += current
         need[jj.b[k]] -= current
@@ -331,7 +270,7 @@ def _shift_junctions(system: System, work: Scratch, st: State, i: int, events: E
         st.work_J[3] += heat * system.h
     for k in range(w.shape[1]):
         x = st.jj_p[0, k] - jj.phi[k]
-        turns = int(math.floor(x * (0.5 / math.pi) + 0.5))
+        turns = math.floor(x * (0.5 / math.pi) + 0.5)
         if turns != st.turns[k]:
             if i >= 0:
                 _slip(system.h, st, k, i, x, st.jj_p[1, k] - jj.phi[k], turns, events)
@@ -339,26 +278,23 @@ def _shift_junctions(system: System, work: Scratch, st: State, i: int, events: E
 
 
 def _slip(h: float, st: State, k: int, i: int, x: float, before: float, turns: int, events: Events) -> None:
-    at = events.count[0]
+    at = events.filled[0]
     edge = (2 * max(turns, st.turns[k]) - 1) * math.pi
     events.jj[at] = k
     events.time[at] = (i - 1 + (edge - before) / (x - before)) * h
     events.turns[at] = turns - st.turns[k]
-    events.count[0] = at + 1
+    events.filled[0] = at + 1
     st.slips[k] += abs(turns - st.turns[k])
 
 
-def _record(watch: Watch, work: Scratch, st: State, child: Ints, out: Floats) -> None:
-    at = 0
-    for k in watch.nodes:
-        out[at] = st.f[k]
-        at += 1
-    for k in watch.jj:
-        out[at] = work.jj[5, k]
-        at += 1
-    for k in watch.edges:
-        out[at] = work.need[child[k]]
-        at += 1
+def _record(watch: Watch, work: Scratch, st: State, child: Ints, out: Floats, step: int) -> None:
+    nodes, jj, edges = watch.nodes, watch.jj, watch.edges
+    for k in range(nodes.shape[0]):
+        out[step, k] = st.f[nodes[k]]
+    for k in range(jj.shape[0]):
+        out[step, nodes.shape[0] + k] = work.jj[5, jj[k]]
+    for k in range(edges.shape[0]):
+        out[step, nodes.shape[0] + jj.shape[0] + k] = work.need[child[edges[k]]]
 
 
 def _run(
@@ -368,7 +304,7 @@ def _run(
     """``Advance`` for these tables; see ``state.Advance``."""
     for step in range(record.shape[0]):
         i = first + step
-        if events.count[0] + st.turns.shape[0] > events.jj.shape[0]:
+        if events.filled[0] + st.turns.shape[0] > events.jj.shape[0]:
             return step, DONE
         if _predict(system.jj, system.h, st, i > guard_from, work.jj) != 0:
             return step, STEP_TOO_LARGE
@@ -384,7 +320,7 @@ def _run(
         _account(system, work, st, drive, step, i)
         _shift_branches(system, work, st, i)
         _shift_junctions(system, work, st, i, events)
-        _record(watch, work, st, system.edges.child, record[step])
+        _record(watch, work, st, system.edges.child, record, step)
     return record.shape[0], DONE
 
 

@@ -52,11 +52,15 @@ class Reader:
     def file(self, path: Path, shown: str, where: Where) -> list[Line]:
         """The logical lines of a file."""
         if len(self.open_files) >= MAX_DEPTH or path in self.open_files:
-            raise DeckError(where, shown, f"includes nest deeper than {MAX_DEPTH} or in a circle", "include each file once")
+            raise DeckError(
+                where, shown, f"includes nest deeper than {MAX_DEPTH} or in a circle", "include each file once"
+            )
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise DeckError(where, shown, f"cannot be read ({error.strerror})", "check the name and the folder") from None
+            raise DeckError(
+                where, shown, f"cannot be read ({error.strerror})", "check the name and the folder"
+            ) from None
         self.open_files.append(path)
         lines = self.text(data.decode("utf-8", errors="replace"), shown, path.parent)
         self.open_files.pop()
@@ -66,7 +70,9 @@ class Reader:
         """The logical lines of a text that lives in ``folder``."""
         self.bytes_read += len(text)
         if self.bytes_read > MAX_BYTES:
-            raise DeckError(Where(shown, 1), shown, f"the deck is larger than {MAX_BYTES} bytes", "split the simulation")
+            raise DeckError(
+                Where(shown, 1), shown, f"the deck is larger than {MAX_BYTES} bytes", "split the simulation"
+            )
         lines: list[Line] = []
         for line in _logical(text, shown):
             word = line.text.split(None, 1)[0].upper().lstrip(".")

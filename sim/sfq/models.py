@@ -88,7 +88,9 @@ class ModelCard:
                 values["thermal"] = values.get("thermal", False) or key in ("T", "TC", "D")
         rtype = values.get("rtype", 1)
         if rtype not in (0, 1):
-            raise DeckError(self.where, self.name, f"rtype={rtype}", "use 0 (normal resistance) or 1 (piecewise linear)")
+            raise DeckError(
+                self.where, self.name, f"rtype={rtype}", "use 0 (normal resistance) or 1 (piecewise linear)"
+            )
         values["rtype"] = int(rtype == 1)
         model = JunctionModel(**values)  # type: ignore[arg-type]  # keys are NAMES, values float
         self._check(model)
@@ -101,7 +103,9 @@ class ModelCard:
         if model.c_F < 0 or not 0 <= model.transparency < 1 or not model.cpr:
             raise DeckError(self.where, self.name, "C < 0, D outside 0..1 or an empty CPR", "correct the value")
         if model.thermal and model.temperature_K >= model.tc_K:
-            raise DeckError(self.where, self.name, f"T {model.temperature_K:g} K is not below TC", "lower T or raise TC")
+            raise DeckError(
+                self.where, self.name, f"T {model.temperature_K:g} K is not below TC", "lower T or raise TC"
+            )
 
 
 def parse_model(line: Line) -> ModelCard:

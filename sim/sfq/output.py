@@ -31,7 +31,9 @@ def write_csv(path: str | Path, time_s: Floats, traces: Traces) -> Path:
     path = Path(path)
     for name, values in traces.items():
         if len(values) != len(time_s):
-            raise TraceError(f"{name} has {len(values)} values for {len(time_s)} times; write traces of one run together")
+            raise TraceError(
+                f"{name} has {len(values)} values for {len(time_s)} times; write traces of one run together"
+            )
     text = io.StringIO()
     text.write(",".join(["time", *(f'"{name}"' for name in traces)]) + "\n")
     np.savetxt(text, np.column_stack([time_s, *traces.values()]), fmt="%.6e", delimiter=",")
@@ -82,9 +84,13 @@ def compare(a: Traces, b: Traces, relative_above: float = np.inf) -> dict[str, f
     Raises TraceError if no time or no column is common.
     """
     names = [n for n in a if n in b and n != "time"]
-    rows_a, rows_b = align(a["time"], b["time"]) if "time" in a and "time" in b else (np.zeros(0, int), np.zeros(0, int))
+    rows_a, rows_b = (
+        align(a["time"], b["time"]) if "time" in a and "time" in b else (np.zeros(0, int), np.zeros(0, int))
+    )
     if not names or not len(rows_a):
-        raise TraceError(f"nothing to compare: columns {list(a)[:4]} and {list(b)[:4]}; use two runs of one deck and step")
+        raise TraceError(
+            f"nothing to compare: columns {list(a)[:4]} and {list(b)[:4]}; use two runs of one deck and step"
+        )
     out = {}
     for name in names:
         x, y = a[name][rows_a], b[name][rows_b]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sim.sfq.circuit import Circuit, Floats, Ints
+from sim.sfq.circuit import Branches, Circuit, Floats, Ints, Junctions, Sources
 from sim.sfq.constants import SIGMA_VS
 from sim.sfq.errors import DeckError
 from sim.sfq.layout import Layout
@@ -61,7 +61,7 @@ class Probe:
     def values(self, chunk: Chunk) -> Floats:
         """The trace over the steps of the chunk."""
         if self.shape is not None:
-            t = np.arange(chunk.first, chunk.first + len(chunk.rows) - HISTORY) * chunk.h
+            t: Floats = np.arange(chunk.first, chunk.first + len(chunk.rows) - HISTORY) * chunk.h
             return self.shape.sample(t, chunk.h, chunk.stop_s)
         x = chunk.rows[:, self.columns] @ self.weights
         if self.kind == "rate":
@@ -88,7 +88,7 @@ class Resolver:
         c = self.circuit
         self.node_of = {name: i for i, name in enumerate(c.nodes)} | {"GND": 0}
         self.place = {name: (a, b) for name, a, b in c.branches()}
-        kinds = {"R": c.resistors, "L": c.inductors, "C": c.capacitors, "B": c.junctions,
+        kinds: dict[str, Branches | Junctions | Sources] = {"R": c.resistors, "L": c.inductors, "C": c.capacitors, "B": c.junctions,
                  "I": c.currents, "V": c.voltages, "P": c.phases}  # fmt: skip
         self.kind_of = {name: (kind, i) for kind, group in kinds.items() for i, name in enumerate(group.names)}
         self.groups = {int(i): g for g in coupled_groups(c) for i in g}
@@ -128,12 +128,14 @@ class Resolver:
             self.draft(request, "wave", [], [], c.currents.shapes[at])
         elif kind in "VP":
             k = next(k for k, e in enumerate(self.layout.edges) if e.index == at and e.phase == (kind == "P"))
-            self.draft(request, "edge", [self.edges.setdefault(k, len(self.edges))], [-float(self.layout.edges[k].sign)])
+            sign = -float(self.layout.edges[k].sign)
+            self.draft(request, "edge", [self.edges.setdefault(k, len(self.edges))], [sign])
         elif kind == "L":
             self.inductor(request, at)
         else:
-            group, factor = (c.resistors, 1.0 / c.resistors.value) if kind == "R" else (c.capacitors, c.capacitors.value)
-            g = SIGMA_VS * float(factor[at])
+            group = c.resistors if kind == "R" else c.capacitors
+            value = float(group.value[at])
+            g = SIGMA_VS / value if kind == "R" else SIGMA_VS * value
             ends = [self.column(int(group.a[at])), self.column(int(group.b[at]))]
             self.draft(request, "rate" if kind == "R" else "curvature", ends, [g, -g])
 
@@ -149,7 +151,9 @@ class Resolver:
         """The column that records a node."""
         return self.nodes.setdefault(int(self.layout.state[node]), len(self.nodes))
 
-    def draft(self, request: Request, kind: str, columns: list[int], weights: list[float], shape: Shape | None = None) -> None:
+    def draft(
+        self, request: Request, kind: str, columns: list[int], weights: list[float], shape: Shape | None = None
+    ) -> None:
         """Keep what a probe needs until the number of columns is known."""
         self.drafts.append((kind, request.label, columns, weights, shape))
 
@@ -167,4 +171,3 @@ class Resolver:
             )
             for kind, label, columns, weights, shape in self.drafts
         ]  # fmt: skip
-

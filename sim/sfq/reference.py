@@ -33,7 +33,8 @@ def supercurrent(jj: Jj, phi0: Floats) -> Floats:
     wave = (jj.cpr * np.sin(np.outer(x, order))).sum(axis=1)
     half = (jj.cpr * np.sin(np.outer(x / 2, order))).sum(axis=1)
     q = np.sqrt(1.0 - jj.transparency * half**2)
-    return jj.amp_A * wave * np.where(jj.gap > 0, np.tanh(q * jj.gap) / q, 1.0)
+    current: Floats = jj.amp_A * wave * np.where(jj.gap > 0, np.tanh(q * jj.gap) / q, 1.0)
+    return current
 
 
 def regions(jj: Jj, v0: Floats) -> Ints:
@@ -58,7 +59,7 @@ class Reference:
         self, state: State, drive: Floats, first: int, guard_from: float, record: Floats, events: Events
     ) -> tuple[int, int]:
         for step in range(len(record)):
-            if events.count[0] + len(state.turns) > len(events.jj):
+            if events.filled[0] + len(state.turns) > len(events.jj):
                 return step, DONE
             status = self.step(state, drive[:, step], first + step, guard_from, record[step], events)
             if status != DONE:
@@ -74,7 +75,8 @@ class Reference:
             i, j = np.concatenate([jj.a, jj.b, jj.a, jj.b]), np.concatenate([jj.a, jj.b, jj.b, jj.a])
             full = self.fixed + dense(Entries(i, j, np.concatenate([g, g, -g, -g])), len(self.fixed))
             inner = self.projection.T @ full @ self.projection
-            self.known = {key: (full, np.linalg.inv(inner))}
+            inverse: Floats = np.linalg.inv(inner)
+            self.known = {key: (full, inverse)}
         return self.known[key]
 
     def step(self, st: State, drive: Floats, i: int, guard_from: float, record: Floats, events: Events) -> int:
@@ -131,7 +133,7 @@ class Reference:
     def account(
         self, st: State, i: int, feed: Floats, source: Floats, source_i: Floats, v2_r: float, quasi: float
     ) -> None:
-        """Work since the step before, from step 1 on: ``I sigma df`` of the sources (mean I), ``V^2/R h`` of the rest."""
+        """Work since the step before, from step 1 on: ``I sigma df`` of the sources (mean I), ``V^2/R h`` else."""
         sy = self.system
         feed_p = branch(st.f, sy.feeds.b, sy.feeds.a)
         if i > 0:
@@ -150,10 +152,10 @@ class Reference:
         for j in np.flatnonzero(turns != st.turns) if i >= 0 else ():
             edge = (2 * max(turns[j], st.turns[j]) - 1) * np.pi
             part = (edge - before[j]) / (x[j] - before[j])
-            k = int(events.count[0])
+            k = int(events.filled[0])
             events.jj[k], events.time[k] = j, (i - 1 + part) * self.system.h
             events.turns[k] = turns[j] - st.turns[j]
-            events.count[0] += 1
+            events.filled[0] += 1
             st.slips[j] += abs(turns[j] - st.turns[j])
         st.turns[:] = turns
         shift(st.jj_p, phase)

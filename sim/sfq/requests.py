@@ -62,5 +62,7 @@ def parse_print(line: Line, file: str = "") -> list[Request]:
     names = [f.replace(".", "|") for f in fields[1:]]
     nodes = fields[0] in ("NODEV", "NODEP")
     if not 1 <= len(names) <= (2 if nodes else 1):
-        raise DeckError(line.where, line.text, f"{fields[0]} with {len(names)} names", "one device, or one or two nodes, a line")
+        raise DeckError(
+            line.where, line.text, f"{fields[0]} with {len(names)} names", "one device, or one or two nodes, a line"
+        )
     return [Request(_WORDS[fields[0]], names[0], names[1] if len(names) > 1 else "", line.where, file)]

@@ -81,4 +81,6 @@ class Scope:
                 return DeckError(where, name, f"undefined parameter {needs} in {text!r}", f"add .param {needs}=value")
         name = next(iter(missing))
         circle = " -> ".join([name, missing[name]])
-        return DeckError(self.texts[name][1], name, f"defined by itself ({circle} ..)", "break the circle with a number")
+        return DeckError(
+            self.texts[name][1], name, f"defined by itself ({circle} ..)", "break the circle with a number"
+        )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -127,7 +128,7 @@ class Pulse:
 
 @dataclass(frozen=True)
 class Sin:
-    """``offset + amplitude exp(-damping t') sin(2 pi f t' + phase)``, ``t' = t - delay``; ``offset`` outside the cycles."""
+    """``offset + amplitude exp(-damping t') sin(2 pi f t' + phase)``, ``t' = t - delay``."""
 
     offset: float
     amplitude: float
@@ -138,7 +139,7 @@ class Sin:
     cycles: float = 0.0
 
     def sample(self, t: Array, h: float, t_stop: float) -> Array:
-        """The formula of the class; frequency defaults to one period a run, cycles 0 is endless."""
+        """The formula of the class; ``offset`` outside the cycles. Default: one period a run, endless."""
         del h
         f = 1.0 / t_stop if self.frequency is None else self.frequency
         since = np.maximum(t - self.delay, 0.0)
@@ -173,7 +174,8 @@ class Exp:
         tau1, delay2, tau2 = (h if e is None else e for e in (self.tau1, self.delay2, self.tau2))
         rise = -np.expm1(-np.maximum(t - self.delay1, 0.0) / tau1)
         fall = np.where(t >= max(self.delay1, delay2), -np.expm1(-np.maximum(t - delay2, 0.0) / tau2), 0.0)
-        return self.first + (self.second - self.first) * (rise - fall)
+        value: Array = self.first + (self.second - self.first) * (rise - fall)
+        return value
 
     def bias(self) -> float:
         """A signal."""
@@ -192,7 +194,9 @@ def parse_shape(text: str, evaluate: Evaluate, where: Where, name: str) -> Shape
         text = text[2:]
     called = _CALL.match(text)
     if called is None:
-        if re.match(r"^(PWL|PWS|PULSE|SIN|EXP|CUS|NOISE)\b", text) and not re.match(r"^[A-Z]+\s*\(.*\)\s*[-+*/^]", text):
+        if re.match(r"^(PWL|PWS|PULSE|SIN|EXP|CUS|NOISE)\b", text) and not re.match(
+            r"^[A-Z]+\s*\(.*\)\s*[-+*/^]", text
+        ):
             raise DeckError(where, name, f"{text!r} is not closed by one )", "write SHAPE(values) and nothing after it")
         return Dc(evaluate(text))
     kind, values = called[1], split_outside(called[2], " \t,")
@@ -206,15 +210,18 @@ def parse_shape(text: str, evaluate: Evaluate, where: Where, name: str) -> Shape
     numbers = [evaluate(v) for v in values]
     for at, what in _ZERO_FORBIDDEN.get(kind, {}).items():
         if at < len(numbers) and numbers[at] <= 0:
-            raise DeckError(where, name, f"{kind} with {what} {numbers[at]:g}", f"give a {what} above 0 or leave it out")
-    return {"PULSE": Pulse, "SIN": Sin, "EXP": Exp}[kind](*numbers)
+            raise DeckError(
+                where, name, f"{kind} with {what} {numbers[at]:g}", f"give a {what} above 0 or leave it out"
+            )
+    build: dict[str, Callable[..., Shape]] = {"PULSE": Pulse, "SIN": Sin, "EXP": Exp}
+    return build[kind](*numbers)
 
 
 def _points(kind: str, numbers: list[float], where: Where, name: str) -> Shape:
     if len(numbers) < 2 or len(numbers) % 2:
         raise DeckError(where, name, f"{kind} has {len(numbers)} values", "give pairs: time value time value ..")
     times, values = numbers[::2], numbers[1::2]
-    if any(b < a for a, b in zip(times, times[1:], strict=False)):
+    if any(b < a for a, b in pairwise(times)):
         raise DeckError(where, name, f"{kind} times go back", "write the points in the order of time")
     if times[0] > 0.0:
         times, values = [0.0, *times], [values[0], *values]

@@ -1,7 +1,7 @@
 """What an engine is given and gives back: the state of a run, the places to record, and the contract.
 
-An engine is a function ``(System, Layout, Watch) -> Advance``; ``Advance`` moves the state some steps and records. All arrays of
-``State`` are changed in place; a run is resumed by calling again.
+An engine is a function ``(System, Layout, Watch) -> Advance``; ``Advance`` moves the state and records.
+The arrays of ``State`` are changed in place; a run is resumed by calling again.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class Watch(NamedTuple):
 
 
 class Events(NamedTuple):
-    """Slips: junction index, time (s) and change of turns; ``count[0]`` are filled."""
+    """Slips: junction index, time (s) and change of turns; ``filled[0]`` of them."""
 
     jj: Ints
     time: Floats
     turns: Ints
-    count: Ints
+    filled: Ints
 
 
 class Advance(Protocol):

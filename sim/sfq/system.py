@@ -129,7 +129,8 @@ def inverse_inductance(circuit: Circuit, group: Ints) -> Floats:
             circuit.inductors.names[group[0]], f"couplings of {names} are not possible together",
             "lower their k until the matrix of inductances is positive definite",
         )  # fmt: skip
-    return np.linalg.inv(matrix)
+    inverse: Floats = np.linalg.inv(matrix)
+    return inverse
 
 
 def build(circuit: Circuit, h: float) -> tuple[System, Layout]:

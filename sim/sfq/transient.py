@@ -61,7 +61,7 @@ class Energy:
 
 @dataclass(frozen=True)
 class Transient:
-    """What happened. ``traces`` by JoSIM's labels over ``time_s``; ``pulses`` per watched junction, rows (time s, sign).
+    """What happened. ``traces`` by JoSIM's labels over ``time_s``; ``pulses`` per junction, rows (time s, sign).
 
     ``slips`` counts 2 pi slips of either sign per junction; ``bias_current_A`` is the constant current of all sources.
     ``step_s_used`` is smaller than asked if the phase guard halved it.
@@ -79,12 +79,13 @@ class Transient:
     slip_ic_A: float
 
     def pulse_times(self, junction: str, sign: int = 1) -> Floats:
-        """Times (s) of the slips of one sign. ``junction`` as ``B1|X2`` or ``B1.X2``. Raises DeckError if not watched."""
+        """Times (s) of the slips of one sign of ``B1|X2`` or ``B1.X2``. Raises DeckError if not watched."""
         name = junction.upper().replace(".", "|")
         if name not in self.pulses:
             raise DeckError(NOWHERE, name, "is not a watched junction", f"watch= one of {list(self.slips)[:6]} ..")
         rows = self.pulses[name]
-        return rows[rows[:, 1] == sign, 0]
+        times: Floats = rows[rows[:, 1] == sign, 0]
+        return times
 
 
 def compiled(system: System, layout: Layout, watch: Watch) -> Advance:
@@ -198,7 +199,7 @@ class Run:
 
     def chunk(self, first: int, count: int) -> tuple[int, int]:
         """Up to ``count`` steps from ``first``."""
-        t = np.arange(first, first + count) * self.h
+        t: Floats = np.arange(first, first + count) * self.h
         drive = np.array([s.sample(t, self.h, self.tran.stop_s) for s in self.shapes]).reshape(len(self.shapes), count)
         rows = np.zeros((HISTORY + count, self.history.shape[1]))
         rows[:HISTORY] = self.history
@@ -224,10 +225,10 @@ class Run:
 
     def take_slips(self) -> None:
         """Empty the engine's event buffer."""
-        n = int(self.buffer.count[0])
+        n = int(self.buffer.filled[0])
         if n:
             self.slips.append((self.buffer.jj[:n].copy(), self.buffer.time[:n].copy(), self.buffer.turns[:n].copy()))
-            self.buffer.count[0] = 0
+            self.buffer.filled[0] = 0
 
     def result(self, watched: list[int]) -> Transient:
         """The run as a value."""
