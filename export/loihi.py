@@ -223,6 +223,11 @@ class LoihiProgram:
         return [e.links(self.nodes[e.src].shape, self.nodes[e.dst].shape) for e in self.edges]
 
     @cached_property
+    def fan_out(self) -> list[Int]:
+        """Per connection: non-zero synapses of each source neuron."""
+        return [np.bincount(of, minlength=self.size(e.src)) for e, (of, _) in zip(self.edges, self.links, strict=True)]
+
+    @cached_property
     def order(self) -> list[str] | None:
         """Populations so that sources come first, or None where there is a loop."""
         waiting = {n: {e.src for e in self.into(n)} for n in self.nodes}

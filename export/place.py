@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -187,7 +188,16 @@ class Route:
 
 
 def routes(program: LoihiProgram) -> dict[str, Route]:
-    """The :class:`Route` of every population under the program's placement."""
+    """The :class:`Route` of every population under the program's placement; computed once per program."""
+    if program not in _ROUTES:
+        _ROUTES[program] = _routes(program)
+    return _ROUTES[program]
+
+
+_ROUTES: WeakKeyDictionary[LoihiProgram, dict[str, Route]] = WeakKeyDictionary()
+
+
+def _routes(program: LoihiProgram) -> dict[str, Route]:
     profile = load_profile(program.profile)
     cores = 1 + max(int(a.max()) for a in program.placement.values())
     tiles = np.array([profile.tile(c) for c in range(cores)], np.int64)

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from float_networks import must_fire, (
+from float_networks import (
     LAWS,
     Array,
     chain,

@@ -1,26 +1,57 @@
-"""The fast engine: event-driven, compiled, bit for bit the reference.
+"""The fast engine: event-driven, compiled, equal to :mod:`sim.loihi.reference` to the last bit.
 
-A feed-forward population with one dense or convolution input runs over all steps at once, samples on all cores, work
-proportional to its input spikes. Any other population (recurrent, several inputs, negative exponent) steps through
-the reference's law, on vectors of samples.
+Without loops in the program each population runs over all steps of a sample at once, after its sources, so that one
+weight matrix stays hot; samples share the processor's cores. With loops, and in :func:`step`, it goes chip step by
+chip step. Without numba the same plan runs in numpy (:mod:`sim.loihi.fallback`).
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
-from export.to_loihi import Connection, LoihiProgram, Population
-from sim.loihi import reference
-from sim.loihi.counting import Activity
+from export.loihi import InputNode, LoihiProgram
+from sim.loihi import plan as plans
+from sim.loihi.counting import Activity, checked, finish
+from sim.loihi.plan import Plan
 from sim.run import Run
 
 Array = npt.NDArray[Any]
-step, initial = reference.step, reference.initial
+ROWS = 2**21
+"""Elements of the input-current buffer of a population (8 MiB in int32); longer runs go in pieces."""
+_NONE = np.zeros((0, 0), np.int32)
+_PLANS: WeakKeyDictionary[LoihiProgram, dict[bool | None, Plan]] = WeakKeyDictionary()
+_LOCK = Lock()
+
+
+@dataclass
+class State:
+    """Before chip step ``t``, per population in the engine's order: ``u, v (samples, neurons)`` int32.
+
+    ``rings (samples, slots, neurons)``: input current of the steps to come; the slot of step t is ``t % slots``.
+    """
+
+    plan: Plan
+    t: int
+    u: dict[str, Array]
+    v: dict[str, Array]
+    rings: dict[str, Array]
+    s: dict[str, Array]
+    flags: dict[str, Array]
+
+    def copy(self) -> State:
+        """An independent copy."""
+        parts = ({k: a.copy() for k, a in d.items()} for d in (self.u, self.v, self.rings, self.s, self.flags))
+        return State(self.plan, self.t, *parts)
 
 
 def run(
@@ -29,59 +60,156 @@ def run(
     *,
     probes: Sequence[str] = (),
     progress: Callable[[float], None] | None = None,
+    threads: int | None = None,
+    numba: bool | None = None,
 ) -> Run:
-    """As :func:`sim.loihi.reference.run`, with the same result to the last bit."""
-    if not fits(program):
-        return reference.run(program, x, probes=probes, progress=progress)
-    start, x = time.perf_counter(), reference.checked(program, x)
-    activity = Activity.of(program, x)
-    trains: dict[str, Array] = {program.input_name: x}
-    final = {}
-    order = program.order()
-    for k, name in enumerate(order):
-        (c,) = [c for c in program.connections if c.dst == name]
-        trains[name], final[name] = _layer(program.populations[name], c, trains[c.src], activity, name)
-        if progress is not None:
-            progress((k + 1) / len(order))
-    del trains[program.input_name]
-    return reference.finish(program, x, trains, final, activity, probes, start, "loihi")
+    """As :func:`sim.loihi.reference.run`, bit for bit. ``threads``: samples at a time (all processors).
 
-
-def fits(program: LoihiProgram) -> bool:
-    """Whether every population has one undelayed input whose sums may wrap modulo 2^32 (no right shift)."""
-    into = [[c for c in program.connections if c.dst == n] for n in program.populations]
-    return all(len(cs) == 1 and cs[0].delay == 0 and cs[0].weight_exp >= 0 for cs in into)
-
-
-def _layer(p: Population, c: Connection, x: Array, activity: Activity, name: str) -> tuple[Array, tuple[Array, Array]]:
-    from sim.loihi import kernels
-
+    ``numba``: False takes the numpy loops; None takes numba where it is installed.
+    """
+    plan, x = _plan(program, numba), checked(program, x)
+    began = time.perf_counter()
     samples, steps = x.shape[:2]
-    n = int(np.prod(p.shape))
-    x = x if c.graded else (x != 0)
-    u, v = np.zeros((samples, n), np.int32), np.zeros((samples, n), np.int32)
-    s, busy = np.zeros((samples, steps, n), np.int8), np.zeros((samples, steps, n), np.int8)
-    flags = np.zeros((samples, 2), np.int64)
-    bias = np.zeros(n, np.int64) if p.bias is None else p.bias.astype(np.int64) << p.bias_exp
-    law = np.array([p.du, p.dv, p.vth, p.reset == "subtract"], np.int64)
-    w = c.effective().astype(np.int16)
-    if c.kind == "dense":
-        rows = np.ascontiguousarray(w.T)
-        flat = np.ascontiguousarray(x.reshape(samples, steps, -1), np.int32)
-        kernels.dense_layer(flat, rows, c.weight_exp, u, v, s, bias, busy, law, flags)
+    activity = Activity.empty(program, samples, steps, probes)
+    given = plan.inward(program.input, x.reshape(samples, steps, -1))
+    one = _stepwise if program.order is None else _layerwise
+    done, lock = 0, Lock()
+
+    def sample(k: int) -> None:
+        nonlocal done
+        one(plan, given[k], k, activity)
+        with lock:
+            done += 1
+            if progress is not None:
+                progress(done / samples)
+
+    workers = min(samples, threads or len(os.sched_getaffinity(0)))
+    if workers > 1 and plan.code is not plans.fallback:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(sample, range(samples)))
     else:
-        geometry = np.array([*c.stride, *c.padding, *c.dilation, c.groups], np.int64)
-        taps = _taps(w, c.groups)
-        image = np.ascontiguousarray(x, np.int32)
-        kernels.conv_layer(image, taps, geometry, np.array(p.shape), u, v, s, bias, busy, law, flags)
-    activity.busy[name] += busy.sum(axis=0)
-    activity.wrapped[name], activity.clipped[name] = (int(k) for k in flags.sum(axis=0))
-    shape = (samples, *p.shape)
-    final = (u.reshape(shape).astype(np.int64), v.reshape(shape).astype(np.int64))
-    return s.reshape(samples, steps, *p.shape), final
+        for k in range(samples):
+            sample(k)
+    _events(plan, given, activity)
+    return finish(program, x, activity, probes, "loihi", began)
 
 
-def _taps(w: Array, groups: int) -> Array:
-    """``(O, C/groups, kh, kw) -> (C, kh, kw, O/groups)``, rows of output channels contiguous."""
-    g = w.reshape(groups, -1, *w.shape[1:])
-    return np.ascontiguousarray(g.transpose(0, 2, 3, 4, 1).reshape(-1, *w.shape[2:], g.shape[1]))
+def step(program: LoihiProgram, state: State | None, x: Array) -> tuple[npt.NDArray[np.int8], State]:
+    """One chip step: ``(state or None to begin, x (samples, *input)) -> (y (samples, *output), state)``.
+
+    The given state is used up: the one returned holds its arrays (``state.copy()`` keeps one). What x causes leaves
+    ``program.latency`` steps later.
+    """
+    x = checked(program, x[:, None])[:, 0]
+    state = begin(_plan(program, None), len(x)) if state is None else state
+    _advance(state, state.plan.inward(program.input, x.reshape(len(x), -1)))
+    y = state.plan.outward(program.output, state.s[program.output][:, 0])
+    return y.reshape(len(x), *program.output_shape).copy(), state
+
+
+def begin(plan: Plan, samples: int) -> State:
+    """The state before the first chip step."""
+    program = plan.program
+    size = {n: program.size(n) for n in program.lifs}
+    slots = {n: 1 + max((e.delay for e in plan.into[n]), default=0) for n in size}
+    return State(
+        plan,
+        0,
+        {n: np.tile(plan.u0[n].astype(np.int32), (samples, 1)) for n in size},
+        {n: np.zeros((samples, k), np.int32) for n, k in size.items()},
+        {n: np.zeros((samples, slots[n], k), np.int32) for n, k in size.items()},
+        {n: np.zeros((samples, 1, k), np.int8) for n, k in size.items()},
+        {n: np.zeros(3, np.int64) for n in size},
+    )
+
+
+def _advance(state: State, x: Array, traces: bool = False) -> None:
+    """One chip step in place, ``x (samples, inputs)`` in the engine's order."""
+    plan, t = state.plan, state.t
+    program = plan.program
+    for name, node in program.lifs.items():
+        ring = state.rings[name]
+        slot = t % ring.shape[1]
+        if t >= node.start:
+            for k in range(len(x)):
+                plan.code.fire(
+                    ring[k, slot : slot + 1], state.u[name][k], state.v[name][k], plan.bias[name], plan.law[name],
+                    state.s[name][k], _NONE, _NONE, state.flags[name],
+                )  # fmt: skip
+        ring[:, slot] = 0
+    for name, parts in plan.out_of.items():
+        for e in parts:
+            ring = state.rings[e.dst]
+            slot = (t + 1 + e.delay) % ring.shape[1]
+            for k in range(len(x)):
+                e.add(x[k : k + 1] if name == program.input else state.s[name][k], 0, 0, ring[k, slot : slot + 1])
+    state.t += 1
+
+
+def _stepwise(plan: Plan, x: Array, k: int, activity: Activity) -> None:
+    """One sample of a program with loops."""
+    program, steps = plan.program, len(x)
+    state, quiet = begin(plan, 1), np.zeros_like(x[:1])
+    for t in range(steps + max(p.start for p in program.lifs.values())):
+        inside = {n: 0 <= t - p.start < steps for n, p in program.lifs.items()}
+        before = {n: state.flags[n].copy() for n in inside if not inside[n]}
+        _advance(state, x[t : t + 1] if t < steps else quiet)
+        for n, p in program.lifs.items():
+            if not inside[n]:
+                state.flags[n] = before[n]
+                continue
+            activity.spikes[n][k, t - p.start] = plan.outward(n, state.s[n][0, 0])
+            for key, value in ((f"{n}.u", state.u[n]), (f"{n}.v", state.v[n])):
+                if key in activity.traces:
+                    activity.traces[key][k, t - p.start] = plan.outward(n, value[0])
+    with _LOCK:
+        for n, flags in state.flags.items():
+            activity.add(n, *(int(f) for f in flags))
+
+
+def _layerwise(plan: Plan, x: Array, k: int, activity: Activity) -> None:
+    """One sample of a program without loops, population after population."""
+    program, steps = plan.program, len(x)
+    spikes = {program.input: x}
+    for name in program.order or ():
+        if isinstance(program.nodes[name], InputNode):
+            continue
+        n = program.size(name)
+        u, v = plan.u0[name].astype(np.int32), np.zeros(n, np.int32)
+        s, flags = np.empty((steps, n), np.int8), np.zeros(3, np.int64)
+        traces = [np.empty((steps, n), np.int32) if f"{name}.{c}" in activity.traces else _NONE for c in "uv"]
+        rows = max(1, min(steps, ROWS // n))
+        buffer = np.empty((rows, n), np.int32)
+        for first in range(0, steps, rows):
+            a = buffer[: min(rows, steps - first)]
+            a.fill(0)
+            part = slice(first, first + len(a))
+            for e in plan.into[name]:
+                e.add(spikes[e.src], first, e.shift, a)
+            plan.code.fire(
+                a, u, v, plan.bias[name], plan.law[name], s[part], traces[0][part], traces[1][part], flags
+            )
+        spikes[name] = s
+        activity.spikes[name][k] = plan.outward(name, s)
+        for c, trace in zip("uv", traces, strict=True):
+            if len(trace):
+                activity.traces[f"{name}.{c}"][k] = plan.outward(name, trace)
+        with _LOCK:
+            activity.add(name, *(int(f) for f in flags))
+
+
+def _events(plan: Plan, given: Array, activity: Activity) -> None:
+    """Synaptic events: spikes times the non-zero synapses that they visit."""
+    program = plan.program
+    each = {n: s.sum(axis=(0, 1), dtype=np.int64) for n, s in activity.spikes.items()}
+    each[program.input] = plan.outward(program.input, (given != 0).sum(axis=(0, 1)))
+    for e, fan in zip(program.edges, program.fan_out, strict=True):
+        activity.events[e.dst] += int(each[e.src] @ fan)
+
+
+def _plan(program: LoihiProgram, numba: bool | None) -> Plan:
+    with _LOCK:
+        kept = _PLANS.setdefault(program, {})
+        if numba not in kept:
+            kept[numba] = plans.make(program, numba)
+        return kept[numba]

@@ -1,114 +1,154 @@
-"""Compiled loops of the fast engine. Sums are int32 and wrap, as the law does modulo 2^32."""
+"""Compiled inner loops of the fast engine. All of them release the interpreter lock; sums in int32 wrap as the law's do.
+
+``spk (T, sources)`` are one sample's messages in int8 (0 or 1) or int32; row t of ``out (rows, targets)`` int32 takes
+what row ``first + t - shift`` of ``spk`` sends.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 
-@njit(cache=True, nogil=True)
-def add_dense(spikes: Any, rows: Any, acc: Any) -> None:
-    """``acc (n,) += sum over sources i of payload[i] rows[i]``; ``rows (sources, n)`` int16."""
-    for i in range(spikes.shape[0]):
-        p = spikes[i]
-        if p == 1:
-            for j in range(acc.shape[0]):
-                acc[j] += rows[i, j]
-        elif p != 0:
-            for j in range(acc.shape[0]):
-                acc[j] += np.int32(p) * np.int32(rows[i, j])
+@njit(cache=True, nogil=True, boundscheck=False)
+def add_dense(spk: Any, first: Any, shift: Any, w: Any, group: Any, exp: Any, out: Any) -> None:
+    """``out[t] += (sum of the rows w[i] of the sources that spike) << exp``; ``w (sources, targets)`` int16.
 
-
-@njit(cache=True, nogil=True)
-def add_conv(spikes: Any, taps: Any, geometry: Any, acc: Any) -> None:
-    """Scatter ``spikes (C, H, W)`` into ``acc (h, w, O)`` by ``taps (C, kh, kw, O/groups)``, one row of channels a hit.
-
-    ``geometry``: stride, padding, dilation (each two), groups.
+    At most ``group`` rows fit an int16 accumulator, which is flushed in between: twice the lanes of int32.
     """
-    sh, sw, ph, pw, dh, dw, groups = geometry
-    channels, height, width = spikes.shape
-    kh, kw, out_g = taps.shape[1], taps.shape[2], taps.shape[3]
-    for c in range(channels):
-        first = (c // (channels // groups)) * out_g
-        for y in range(height):
-            for x in range(width):
-                p = spikes[c, y, x]
-                if p == 0:
-                    continue
-                for i in range(kh):
-                    top = y + ph - i * dh
-                    if top < 0 or top % sh or top // sh >= acc.shape[0]:
-                        continue
-                    for j in range(kw):
-                        left = x + pw - j * dw
-                        if left < 0 or left % sw or left // sw >= acc.shape[1]:
-                            continue
-                        row = acc[top // sh, left // sw]
-                        for o in range(out_g):
-                            row[first + o] += np.int32(p) * np.int32(taps[c, i, j, o])
-
-
-@njit(cache=True, nogil=True)
-def fire(a: Any, u: Any, v: Any, s: Any, bias: Any, busy: Any, law: Any, flags: Any) -> None:
-    """The LIF law of ``sim.loihi.reference`` on one population, in place; ``law`` = du, dv, vth, subtract."""
-    big = np.int64(1) << 23
-    keep_u, keep_v = 4096 - (law[0] + 1), 4096 - law[1]
-    limit = law[2] << 6
-    for j in range(a.shape[0]):
-        if a[j] != 0 or u[j] != 0 or v[j] != 0 or bias[j] != 0:
-            busy[j] += 1
-        p = np.int64(u[j]) * keep_u
-        p = p >> 12 if p >= 0 else -((-p) >> 12)
-        x = np.int64(np.int32(p + np.int64(np.int32(a[j] << 6))))
-        w = x
-        if x > big:
-            w = x - 2 * big
-        elif x <= -big:
-            w = x + 2 * big
-        flags[0] += w != x
-        q = np.int64(v[j]) * keep_v
-        q = q >> 12 if q >= 0 else -((-q) >> 12)
-        y = q + w + bias[j]
-        z = min(max(y, -big + 1), big - 1)
-        flags[1] += z != y
-        u[j] = w
-        s[j] = z > limit
-        if z > limit:
-            v[j] = z - limit if law[3] else 0
+    n, m = w.shape
+    acc, wide, events = np.empty(m, np.int16), np.empty(m, np.int32), np.empty(n + 1, np.int64)
+    for t in range(out.shape[0]):
+        row = first + t - shift
+        if row < 0 or row >= spk.shape[0]:
+            continue
+        k = 0
+        for i in range(n):
+            events[k] = i
+            k += spk[row, i] != 0
+        if k == 0:
+            continue
+        to = out[t]
+        wide[:] = 0
+        e = 0
+        while e < k:
+            stop = min(k, e + group)
+            acc[:] = 0
+            while e + 8 <= stop:
+                a, b, c, d = w[events[e]], w[events[e + 1]], w[events[e + 2]], w[events[e + 3]]
+                f, g, h, i_ = w[events[e + 4]], w[events[e + 5]], w[events[e + 6]], w[events[e + 7]]
+                for j in range(m):
+                    acc[j] += np.int16(a[j] + b[j] + c[j] + d[j] + f[j] + g[j] + h[j] + i_[j])
+                e += 8
+            while e < stop:
+                a = w[events[e]]
+                for j in range(m):
+                    acc[j] += a[j]
+                e += 1
+            for j in range(m):
+                wide[j] += acc[j]
+        if exp >= 0:
+            for j in range(m):
+                to[j] += np.int32(wide[j] << exp)
         else:
-            v[j] = z
+            for j in range(m):
+                to[j] += wide[j] >> -exp
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def dense_layer(x: Any, rows: Any, exponent: Any, u: Any, v: Any, s: Any, bias: Any, busy: Any, law: Any, flags: Any) -> None:
-    """All samples and steps of a population with one dense input: ``x (N, T, sources)`` -> ``s (N, T, n)``."""
-    for n in prange(x.shape[0]):
-        acc = np.empty(u.shape[1], np.int32)
-        for t in range(x.shape[1]):
-            acc[:] = 0
-            add_dense(x[n, t], rows, acc)
-            if exponent:
-                for j in range(acc.shape[0]):
-                    acc[j] <<= exponent
-            fire(acc, u[n], v[n], s[n, t], bias, busy[n, t], law, flags[n])
+@njit(cache=True, nogil=True, boundscheck=False)
+def add_dense_graded(spk: Any, first: Any, shift: Any, w: Any, exp: Any, out: Any) -> None:
+    """``out[t] += wrap32((w x) << exp)`` for signed payloads; sums in int64."""
+    n, m = w.shape
+    acc = np.empty(m, np.int64)
+    for t in range(out.shape[0]):
+        row = first + t - shift
+        if row < 0 or row >= spk.shape[0]:
+            continue
+        acc[:] = 0
+        for i in range(n):
+            p = np.int64(spk[row, i])
+            if p != 0:
+                for j in range(m):
+                    acc[j] += p * w[i, j]
+        for j in range(m):
+            out[t, j] += np.int32(acc[j] << exp if exp >= 0 else acc[j] >> -exp)
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def conv_layer(x: Any, taps: Any, geometry: Any, shape: Any, u: Any, v: Any, s: Any, bias: Any, busy: Any, law: Any, flags: Any) -> None:
-    """The same for one convolution: ``x (N, T, C, H, W)``, ``shape`` = (O, h, w) of the target; channels first in s."""
-    channels, height, width = shape
-    for n in prange(x.shape[0]):
-        acc = np.empty((height, width, channels), np.int32)
-        flat = np.empty(channels * height * width, np.int32)
-        for t in range(x.shape[1]):
-            acc[:] = 0
-            add_conv(x[n, t], taps, geometry, acc)
-            k = 0
-            for o in range(channels):
-                for y in range(height):
-                    for z in range(width):
-                        flat[k] = np.int32(acc[y, z, o] << 8) >> 8  # lava-nc wraps a convolution to 24 bits
-                        k += 1
-            fire(flat, u[n], v[n], s[n, t], bias, busy[n, t], law, flags[n])
+@njit(cache=True, nogil=True, boundscheck=False)
+def add_conv(
+    spk: Any, first: Any, shift: Any, w: Any, pointer: Any, runs: Any, channels: Any, per_in: Any, groups: Any,
+    graded: Any, acc: Any, out: Any,
+) -> None:  # fmt: skip
+    """Scatter each spike of a channels-last image: ``out[t] += wrap24(sum)``.
+
+    Input position p adds, for each of its ``runs[pointer[p]:pointer[p + 1]]`` = (where in out, where in w, length), a
+    contiguous piece of ``w[channel]`` (int16) to ``acc``, of whatever integer type holds the sums.
+    """
+    step = channels // groups
+    size = spk.shape[1]
+    n_in = per_in * groups
+    for t in range(out.shape[0]):
+        row = first + t - shift
+        if row < 0 or row >= spk.shape[0]:
+            continue
+        acc[:] = 0
+        any_ = False
+        for i in range(size):
+            p = spk[row, i]
+            if p == 0:
+                continue
+            any_ = True
+            place, channel = i // n_in, i % n_in
+            base = channel // per_in * step
+            rows = w[channel]
+            for k in range(pointer[place], pointer[place + 1]):
+                a, b, length = runs[k, 0] + base, runs[k, 1], runs[k, 2]
+                if graded:
+                    for j in range(length):
+                        acc[a + j] += np.int64(p) * rows[b + j]
+                else:
+                    for j in range(length):
+                        acc[a + j] += rows[b + j]
+        if any_:
+            for j in range(out.shape[1]):
+                out[t, j] += np.int32(((np.int64(acc[j]) + 8388608) & 16777215) - 8388608)
+
+
+@njit(cache=True, nogil=True, boundscheck=False)
+def fire(a: Any, u: Any, v: Any, bias: Any, law: Any, s: Any, trace_u: Any, trace_v: Any, flags: Any) -> None:
+    """The LIF law of :mod:`sim.loihi.reference` over the rows of ``a (rows, neurons)``; u and v in place.
+
+    ``law``: what u and v keep of 4096, threshold and what a spike takes off (0: all), both << 6. ``flags``: active
+    updates, wrapped currents, clipped voltages. Traces are written where they have rows.
+    """
+    top = np.int64(8388608)
+    keep_u, keep_v, limit, off = law[0], law[1], law[2], law[3]
+    n = a.shape[1]
+    active, wrapped, clipped = 0, 0, 0
+    for t in range(a.shape[0]):
+        into, spikes = a[t], s[t]
+        for j in range(n):
+            active += (into[j] != 0) | (u[j] != 0) | (v[j] != 0) | (bias[j] != 0)
+            p = np.int64(u[j]) * keep_u
+            p = p >> 12 if p >= 0 else -((-p) >> 12)
+            x = np.int64(np.int32(p + np.int64(np.int32(into[j] << 6))))
+            w = x - 2 * top if x > top else (x + 2 * top if x <= -top else x)
+            wrapped += w != x
+            q = np.int64(v[j]) * keep_v
+            q = q >> 12 if q >= 0 else -((-q) >> 12)
+            y = q + w + bias[j]
+            z = min(max(y, 1 - top), top - 1)
+            clipped += z != y
+            fired = z > limit
+            u[j] = w
+            spikes[j] = fired
+            v[j] = (z - off if off != 0 else 0) if fired else z
+        if trace_u.shape[0]:
+            trace_u[t] = u
+        if trace_v.shape[0]:
+            trace_v[t] = v
+    flags[0] += active
+    flags[1] += wrapped
+    flags[2] += clipped

@@ -183,7 +183,6 @@ def run(
     activity = Activity.empty(program, samples, steps, probes)
     state = initial(program, samples)
     end = steps + max(p.start for p in program.lifs.values())
-    fan = [np.bincount(of, minlength=program.size(e.src)) for e, (of, _) in zip(program.edges, program.links, strict=True)]
     quiet = np.zeros((samples, program.size(program.input)), np.int64)
     for t in range(end):
         now = x[:, t].reshape(samples, -1).astype(np.int64) if t < steps else quiet
@@ -194,10 +193,10 @@ def run(
                 m = moments[name]
                 activity.record(name, k, m.s, state.u[name], state.v[name])
                 activity.add(name, int(m.active.sum()), int(m.wrapped.sum()), int(m.clipped.sum()))
-                for edge, each in zip(program.edges, fan, strict=True):
+                for edge, each in zip(program.edges, program.fan_out, strict=True):
                     if edge.src == name:
                         activity.events[edge.dst] += int((m.s @ each).sum())
-        for edge, each in zip(program.edges, fan, strict=True):
+        for edge, each in zip(program.edges, program.fan_out, strict=True):
             if edge.src == program.input:
                 activity.events[edge.dst] += int(((now != 0) @ each).sum())
         if progress is not None:

@@ -41,7 +41,8 @@ class MachineResult:
 
     ``program``: a Program, or what ``sim.engines.summary`` says of one; None takes ``run.program``.
     ``agreement``: name to number (``accuracy`` and the like are fractions), or to ``(n, of)``.
-    ``group``: runs of one network on one input share it; only those are drawn on one axis.
+    ``group``: runs of one network on one input share it; only those are drawn on one axis. ``sample``: whose
+    spikes are drawn.
     """
 
     machine: str
@@ -52,6 +53,7 @@ class MachineResult:
     agreement: Mapping[str, Any] = field(default_factory=dict)
     layers: Sequence[Mapping[str, Any]] | None = None
     group: str = ""
+    sample: int = 0
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def _machine(r: MachineResult, labels: npt.NDArray[Any] | None, known: list[dict
         "agreement": agreement,
         "bill": None if r.bill is None else r.bill.to_dict(),
         "layers": [dict(row) for row in rows],
-        "rasters": rasters(r.run),
+        "rasters": rasters(r.run, r.sample),
         "waveforms": waveforms(r.run),
     } | {k: getattr(r.run, k) for k in RUN_FACTS}
 

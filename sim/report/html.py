@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -57,18 +56,30 @@ def _groups(report: Report, bills: list[Bill | None]) -> list[dict[str, Any]]:
     """Machines that ran one network on one input, with the chart that sets them side by side."""
     out = []
     pairs = list(zip(report.machines, bills, strict=True))
-    for name, members in groupby(pairs, key=lambda p: str(p[0]["group"])):
-        rows = list(members)
+    for name in dict.fromkeys(str(m["group"]) for m in report.machines):
+        rows = [(m, bill) for m, bill in pairs if m["group"] == name]
         bars = [bar for m, bill in rows for bar in _bars(m, bill)]
         out.append(
             {
                 "name": name,
                 "rows": [(m["title"], view.summary(m, bill), view.lines(m, bill)) for m, bill in rows],
                 "chart": svg.ranges(bars) if any(b.value for b in bars) else None,
+                "rasters": _rasters([m for m, _ in rows]),
                 "agreement": view.agreement([m for m, _ in rows]),
             }
         )
     return out
+
+
+def _rasters(machines: list[view.Machine]) -> list[tuple[str, list[tuple[str, dict[str, Any], Any]]]]:
+    """By node, so that the machines of a group stand side by side: ``(node, [(title, raster, drawing)])``."""
+    found: dict[str, list[tuple[str, dict[str, Any], Any]]] = {}
+    for m in machines:
+        for r in m["rasters"]:
+            rows = -(-int(r["neurons"]) // int(r["every"]))
+            drawing = svg.raster(r["events"], rows, int(r["steps"]))
+            found.setdefault(str(r["node"]), []).append((str(m["title"]), r, drawing))
+    return list(found.items())
 
 
 def _bars(m: view.Machine, bill: Bill | None) -> list[svg.Bar]:
@@ -103,10 +114,6 @@ def _machine(m: view.Machine, title: str, bill: Bill | None, sources: dict[str, 
         "usage": view.usage(m),
         "layers": view.layer_table(m, bill),
         "losses": view.losses(m),
-        "rasters": [
-            (r, svg.raster(r["events"], -(-int(r["neurons"]) // int(r["every"])), int(r["steps"])))
-            for r in m["rasters"]
-        ],
         "waveforms": [(w["name"], svg.waveform(w["time_s"], w["values"], w["unit"])) for w in m["waveforms"]],
         "dt": si(m["dt_s"], "s", 3),
     }

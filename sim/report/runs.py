@@ -74,7 +74,13 @@ def _result(run: Run, group: list[Run], name: str, prices: Mapping[str, str]) ->
         agreement=_agreement(run, group[0]),
         layers=layer_rows(run, bill, known),
         group=name,
+        sample=_speaking(group[0]),
     )
+
+
+def _speaking(run: Run) -> int:
+    """The first sample with an output spike: one that shows something."""
+    return int(np.argmax(run.y.reshape(len(run.y), -1).any(axis=1)))
 
 
 def _bill(run: Run, prices: Mapping[str, str]) -> Bill | None:

@@ -120,7 +120,7 @@ def raster(events: Sequence[Sequence[int]], rows: int, steps: int) -> Markup:
 
 def waveform(time_s: Sequence[float], values: Sequence[float | None], unit: str) -> Markup:
     """A trace with its extremes on the left and its time span below; a gap where a value is missing."""
-    width, height, left, base = 320.0, 110.0, 52.0, 92.0
+    width, height, left, base = 320.0, 110.0, 66.0, 92.0
     known = [v for v in values if v is not None] or [0.0]
     low, high = min(known), max(known)
     room = (high - low) or 1.0
@@ -148,7 +148,7 @@ def waveform(time_s: Sequence[float], values: Sequence[float | None], unit: str)
 def _value(value: float, unit: str) -> str:
     if unit in ("V", "A", "J"):
         return si(value, unit, 3)
-    return f"{value:.3g} {unit}".rstrip()
+    return f"{value:.2g} {unit}".rstrip()
 
 
 def _grid(scale: Axis, bottom: float) -> str:

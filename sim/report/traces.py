@@ -20,7 +20,7 @@ UNITS = ("V", "mV", "A", "uA", "rad", "J")
 
 
 def rasters(run: Run, sample: int = 0) -> list[dict[str, Any]]:
-    """``{node, neurons, every, steps, spikes, events}`` of each probe ``"<node>.s"``, else of ``y`` alone.
+    """``{node, sample, neurons, every, steps, spikes, events}`` of each probe ``"<node>.s"``, else of ``y`` alone.
 
     ``events``: ``[step, row]`` of sample ``sample``, where row r is neuron ``r * every``. ``spikes``: of all neurons.
     """
@@ -37,6 +37,7 @@ def rasters(run: Run, sample: int = 0) -> list[dict[str, Any]]:
         out.append(
             {
                 "node": node,
+                "sample": sample,
                 "neurons": int(s.shape[1]),
                 "every": every,
                 "steps": int(min(len(s), MAX_STEPS)),
@@ -76,10 +77,10 @@ def waveforms(run: Run) -> list[dict[str, Any]]:
 
 
 def thin(values: Array, most: int = MAX_POINTS) -> npt.NDArray[np.int64]:
-    """Indices, ascending and at most ``most``, that hold the extremes of each of ``most / 2`` stretches."""
+    """Indices, ascending, ``most`` and the two ends, that hold the extremes of each of ``most / 2`` stretches."""
     if len(values) <= most:
         return np.arange(len(values))
     edges = np.linspace(0, len(values), most // 2 + 1).astype(np.int64)
     filled = np.nan_to_num(values)
     keep = [at + pick(filled[at:end]) for at, end in pairwise(edges) for pick in (np.argmin, np.argmax)]
-    return np.unique(np.array(keep, np.int64))
+    return np.unique(np.array([0, *keep, len(values) - 1], np.int64))

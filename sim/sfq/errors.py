@@ -40,6 +40,10 @@ class DeckError(ValueError):
         return self.where.line
 
 
+class DeckWarning(UserWarning):
+    """Something in a deck that JoSIM, too, only warns of: the run goes on without it."""
+
+
 def unsupported(where: Where, name: str, what: str, instead: str) -> DeckError:
     """What JoSIM knows and this solver does not know yet. Never skipped in silence."""
     return DeckError(where, name, f"not supported yet: {what}", instead)

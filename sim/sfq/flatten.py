@@ -109,9 +109,11 @@ def _instance(
     sub, names = _subckt_of(block, card)
     if len(names) != len(sub.pins):
         raise DeckError(
-            card.where, card.name + path, f"{len(names)} nodes for {len(sub.pins)} pins of {sub.name} ({' '.join(sub.pins)})",
+            card.where,
+            card.name + path,
+            f"{len(names)} nodes for {len(sub.pins)} pins of {sub.name} ({' '.join(sub.pins)})",
             "give one node a pin, in order",
-        )  # fmt: skip
+        )
     outer = [_node(n, pins, path, card) for n in names]
     inner: dict[str, Override] = {key: (text, block.scope) for key, text in card.options.items()}
     labels = {c.name for c in sub.cards}

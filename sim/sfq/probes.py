@@ -61,7 +61,7 @@ class Probe:
     def values(self, chunk: Chunk) -> Floats:
         """The trace over the steps of the chunk."""
         if self.shape is not None:
-            t: Floats = np.arange(chunk.first, chunk.first + len(chunk.rows) - HISTORY) * chunk.h
+            t = chunk.h * np.arange(chunk.first, chunk.first + len(chunk.rows) - HISTORY, dtype=np.float64)
             return self.shape.sample(t, chunk.h, chunk.stop_s)
         x = chunk.rows[:, self.columns] @ self.weights
         if self.kind == "rate":
@@ -88,8 +88,10 @@ class Resolver:
         c = self.circuit
         self.node_of = {name: i for i, name in enumerate(c.nodes)} | {"GND": 0}
         self.place = {name: (a, b) for name, a, b in c.branches()}
-        kinds: dict[str, Branches | Junctions | Sources] = {"R": c.resistors, "L": c.inductors, "C": c.capacitors, "B": c.junctions,
-                 "I": c.currents, "V": c.voltages, "P": c.phases}  # fmt: skip
+        kinds: dict[str, Branches | Junctions | Sources] = {
+            "R": c.resistors, "L": c.inductors, "C": c.capacitors, "B": c.junctions,
+            "I": c.currents, "V": c.voltages, "P": c.phases,
+        }  # fmt: skip
         self.kind_of = {name: (kind, i) for kind, group in kinds.items() for i, name in enumerate(group.names)}
         self.groups = {int(i): g for g in coupled_groups(c) for i in g}
 

@@ -75,7 +75,7 @@ class Reference:
             i, j = np.concatenate([jj.a, jj.b, jj.a, jj.b]), np.concatenate([jj.a, jj.b, jj.b, jj.a])
             full = self.fixed + dense(Entries(i, j, np.concatenate([g, g, -g, -g])), len(self.fixed))
             inner = self.projection.T @ full @ self.projection
-            inverse: Floats = np.linalg.inv(inner)
+            inverse = np.asarray(np.linalg.inv(inner), dtype=np.float64)
             self.known = {key: (full, inverse)}
         return self.known[key]
 

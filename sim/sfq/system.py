@@ -129,8 +129,7 @@ def inverse_inductance(circuit: Circuit, group: Ints) -> Floats:
             circuit.inductors.names[group[0]], f"couplings of {names} are not possible together",
             "lower their k until the matrix of inductances is positive definite",
         )  # fmt: skip
-    inverse: Floats = np.linalg.inv(matrix)
-    return inverse
+    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
 
 
 def build(circuit: Circuit, h: float) -> tuple[System, Layout]:

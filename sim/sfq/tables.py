@@ -72,6 +72,13 @@ def scratch(system: System, t: Tables) -> Scratch:
     """Work space of the right sizes; ``stale`` 1 asks for a first factorisation."""
     places = len(system.row)
     return Scratch(
-        np.zeros(len(t.base)), np.zeros(places), np.zeros(system.n + 1), np.zeros(places), np.zeros(places),
-        np.zeros(len(system.edges.child)), np.zeros((6, len(system.jj.a))), np.zeros(len(system.r.a)), np.ones(1, np.int64),
-    )  # fmt: skip
+        factors=np.zeros(len(t.base)),
+        b=np.zeros(places),
+        x=np.zeros(system.n + 1),
+        s=np.zeros(places),
+        need=np.zeros(places),
+        source=np.zeros(len(system.edges.child)),
+        jj=np.zeros((6, len(system.jj.a))),
+        past_r=np.zeros(len(system.r.a)),
+        stale=np.ones(1, np.int64),
+    )

@@ -8,6 +8,7 @@ more than 0.4 pi in one step after the first 1 %; the step really used is report
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,7 +18,7 @@ import numpy as np
 from sim.sfq.circuit import Circuit, Floats, Ints
 from sim.sfq.constants import PHI0_WB
 from sim.sfq.deck import Deck, Tran
-from sim.sfq.errors import NOWHERE, DeckError
+from sim.sfq.errors import NOWHERE, DeckError, DeckWarning
 from sim.sfq.layout import Layout
 from sim.sfq.probes import HISTORY, Chunk, Probe, Resolver
 from sim.sfq.requests import Request, parse_request
@@ -124,9 +125,11 @@ def transient(
             return run.result(watched)
         step /= 2
     raise DeckError(
-        circuit.where.get(circuit.junctions.names[0], NOWHERE), "transient", f"phases still jump at a step of {step:g} s",
+        circuit.where.get(circuit.junctions.names[0], NOWHERE),
+        "transient",
+        f"a junction's phase still jumps at a step of {step:g} s",
         "look for a junction without shunt or with a wrong unit in its capacitance",
-    )  # fmt: skip
+    )
 
 
 def settle_steps(h: float) -> int:
@@ -174,7 +177,7 @@ class Run:
         self.system, layout = build(self.circuit, self.h)
         resolver = Resolver(self.circuit, layout)
         for request in self.requests:
-            resolver.add(request)
+            self.resolve(resolver, request)
         watch = resolver.watch()
         self.probes: list[Probe] = resolver.probes()
         self.steps = int(self.tran.stop_s / self.h + 1e-9)
@@ -183,6 +186,15 @@ class Run:
         self.buffer: Events = events(max(EVENT_CAPACITY, 2 * self.circuit.jj_count))
         self.history = np.zeros((HISTORY, watch.width))
         self.shapes: list[Shape] = list(waves(self.circuit))
+
+    def resolve(self, resolver: Resolver, request: Request) -> None:
+        """As JoSIM, go on without a ``.print`` that names nothing, but say so; a ``probes=`` must exist."""
+        try:
+            resolver.add(request)
+        except DeckError as error:
+            if request.where is NOWHERE:
+                raise
+            warnings.warn(DeckWarning(str(error)), stacklevel=5)
 
     def go(self, progress: Progress | None) -> bool:
         """Run to the end; False if the step is too large."""
@@ -199,7 +211,7 @@ class Run:
 
     def chunk(self, first: int, count: int) -> tuple[int, int]:
         """Up to ``count`` steps from ``first``."""
-        t: Floats = np.arange(first, first + count) * self.h
+        t = self.h * np.arange(first, first + count, dtype=np.float64)
         drive = np.array([s.sample(t, self.h, self.tran.stop_s) for s in self.shapes]).reshape(len(self.shapes), count)
         rows = np.zeros((HISTORY + count, self.history.shape[1]))
         rows[:HISTORY] = self.history
@@ -221,7 +233,8 @@ class Run:
         before = np.floor((t - self.h - self.tran.print_start_s) / self.tran.print_step_s + 1e-6)
         printed = (slot >= 0) & ((slot > before) | (before < 0))
         self.times.append(t[printed])
-        self.kept.append(np.array([p.values(chunk)[printed] for p in self.probes]).reshape(len(self.probes), -1))
+        table = np.array([p.values(chunk)[printed] for p in self.probes])
+        self.kept.append(table.reshape(len(self.probes), int(printed.sum())))
 
     def take_slips(self) -> None:
         """Empty the engine's event buffer."""
