@@ -69,7 +69,10 @@ class Lif:
 
 @dataclass(frozen=True, eq=False)
 class DenseEdge:
-    """``a = W x`` then ``<< weight_exp``; ``w`` (out, in). ``delays``: steps per synapse (same shape), or None for ``delay``."""
+    """``a = W x`` then ``<< weight_exp``; ``w`` (out, in).
+
+    ``delays``: steps per synapse, shaped as ``w``; None delays all of them by ``delay``.
+    """
 
     src: str
     dst: str
@@ -94,7 +97,7 @@ class DenseEdge:
         d = self.delays
         return (self.delay, self.delay) if d is None or not d.size else (int(d.min()), int(d.max()))
 
-    def links(self, src: Shape, dst: Shape) -> tuple[Int, Int]:
+    def links(self, src: Shape, dst: Shape) -> tuple[Int, Int]:  # noqa: ARG002  the shapes are the matrix's
         """Source and target index of every non-zero synapse."""
         to, of = np.nonzero(self.w)
         return of, to
@@ -201,6 +204,11 @@ class LoihiProgram:
         return self.nodes[self.output].start
 
     @property
+    def watched(self) -> tuple[str, ...]:
+        """Probes ``"<node>.s"`` of every population."""
+        return tuple(f"{n}.s" for n in self.lifs)
+
+    @property
     def lifs(self) -> dict[str, Lif]:
         """The spiking populations in order."""
         return {n: node for n, node in self.nodes.items() if isinstance(node, Lif)}
@@ -266,11 +274,11 @@ class LoihiProgram:
 
         manifest, arrays = read_package(path, FORMAT)
         if manifest.get("version") != VERSION:
-            raise PackageError(f"{path}: version {manifest.get('version')}, this spikeport reads {VERSION}; compile again")
+            raise PackageError(f"{path}: version {manifest.get('version')}, expected {VERSION}; compile again")
         try:
             program = from_manifest(manifest, arrays)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise PackageError(f"{path}: manifest is not that of a {FORMAT} program ({error!r}); compile again") from None
+            raise PackageError(f"{path}: no {FORMAT} manifest ({error!r}); compile again") from None
         program.check()
         return program
 

@@ -74,7 +74,8 @@ def _edge(program: LoihiProgram, edge: Edge) -> None:
     _within(owner, "delay", low, 0, MAX_DELAY, "relay through a population")
     _within(owner, "delay", high, 0, MAX_DELAY, "relay through a population")
     if low + 1 + src.start < dst.start:
-        raise ProgramError(f"{owner}: arrives {low + 1 + src.start} but the target starts at {dst.start}; start it earlier")
+        first = low + 1 + src.start
+        raise ProgramError(f"{owner}: arrives in step {first}, the target starts at {dst.start}; start it earlier")
     if isinstance(edge, ConvEdge):
         _conv(owner, edge, src.shape, dst.shape)
     else:
@@ -91,9 +92,11 @@ def _conv(owner: str, edge: ConvEdge, src: tuple[int, ...], dst: tuple[int, ...]
     if edge.delay:
         raise ProgramError(f"{owner}: a conv connection has no delay; lower it to dense")
     if edge.w.ndim != 4 or edge.groups < 1 or edge.w.shape[0] % edge.groups:
-        raise ProgramError(f"{owner}: kernel {edge.w.shape} with {edge.groups} groups is not (out, in / groups, kh, kw)")
+        shape = f"{edge.w.shape} with {edge.groups} groups"
+        raise ProgramError(f"{owner}: kernel {shape} is not (out, in / groups, kh, kw)")
     if min(edge.stride) < 1 or min(edge.dilation) < 1 or min(edge.padding) < 0:
-        raise ProgramError(f"{owner}: stride {edge.stride}, dilation {edge.dilation}, padding {edge.padding} is not legal")
+        geometry = f"stride {edge.stride}, dilation {edge.dilation}, padding {edge.padding}"
+        raise ProgramError(f"{owner}: {geometry} is not legal; strides and dilations are 1 and more")
     if len(src) != 3 or src[0] != edge.w.shape[1] * edge.groups or edge.out_shape(src) != dst:
         raise ProgramError(f"{owner}: kernel {edge.w.shape} does not take {src} to {dst}")
     _within(owner, "weight", int(np.abs(edge.w.astype(np.int64)).max()), 0, 256, "quantise to 8 bits")

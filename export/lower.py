@@ -107,7 +107,7 @@ def convolve(x: Float, w: Float, stride: Pair, padding: Pair, dilation: Pair, gr
 
 def _paths(network: Network, name: str) -> list[tuple[str, list[Step], int]]:
     """Ways back from ``name`` to the populations that feed it: source, operators in order, delay."""
-    found = []
+    found: list[tuple[str, list[Step], int]] = []
     for e in network.sources(name):
         node = network.nodes[e.src]
         if isinstance(node, Input | Spiking):
@@ -212,6 +212,7 @@ def _constant(network: Network, name: str, shapes: dict[str, Shape], known: dict
             x = np.zeros(before) if inner is None else inner
             y = _forward(_as_conv(node, before), x[None], True)[0]
             known[e.src] = y if y.any() else None
-        if known[e.src] is not None:
-            parts.append(known[e.src])
-    return sum(parts[1:], parts[0]) if parts else None
+        constant = known[e.src]
+        if constant is not None:
+            parts.append(constant)
+    return np.asarray(sum(parts[1:], parts[0])) if parts else None

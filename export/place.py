@@ -109,7 +109,9 @@ def _need(name: str, nodes: Mapping[str, Node], edges: Sequence[Edge], links: Li
     ids = {}
     for k in nodes:
         ids[k], offset = offset, offset + math.prod(nodes[k].shape)
-    of, to, bits, fixed = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], np.zeros(n, np.int64), 0
+    of: list[Int] = [np.zeros(0, np.int64)]
+    to: list[Int] = [np.zeros(0, np.int64)]
+    bits, fixed = np.zeros(n, np.int64), 0
     for e, (src, dst) in zip(edges, links, strict=True):
         if e.dst != name:
             continue

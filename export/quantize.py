@@ -108,9 +108,7 @@ def sign_of(w: Float) -> SignMode:
     return "excitatory" if w.min() >= 0 else "inhibitory" if w.max() <= 0 else "mixed"
 
 
-def _task(
-    name: str, law: Law, links: list[Link], bias: Float | None, payloads: list[int], peak: float | None
-) -> Task:
+def _task(name: str, law: Law, links: list[Link], bias: Float | None, payloads: list[int], peak: float | None) -> Task:
     a, b, gain, rest = law.charge.canonical()
     theta = law.threshold - law.v_reset
     if theta <= 0:
@@ -118,11 +116,9 @@ def _task(
     for link in links:
         if not link.weight.any():
             raise MappingError(f"{link.label}: all weights are 0, there is no scale; train it or take it out")
-    current = None if bias is None else bias.ravel() * gain / (1.0 - a) if a < 1.0 else bias.ravel()
+    current = None if bias is None or a == 1.0 else bias.ravel() * gain / (1.0 - a)
     shift = (1.0 - b) * (rest - law.v_reset)
-    total = current if shift == 0.0 else shift if current is None else current + shift
-    if total is not None and np.ndim(total) == 0:
-        total = np.array([total])
+    total = current if shift == 0.0 else np.array([shift]) if current is None else current + shift
     return Task(
         name,
         law,
@@ -190,7 +186,7 @@ def _on_grid(task: Task, most: float) -> float | None:
     if unit is None or unit > most:
         return None
     count = math.floor(most / unit * (1 + 1e-12))
-    whole = (m for m in range(count, 0, -1) if _whole(task.theta * unit * m * 2**_free_exp(task)))
+    whole = (m for m in range(count, 0, -1) if _whole(task.theta * unit * m * 2 ** _free_exp(task)))
     return unit * next(whole, count)
 
 
@@ -208,7 +204,7 @@ def _free_exp(task: Task) -> int:
 
 
 def _integers(task: Task, s: float) -> list[Int]:
-    out = []
+    out: list[Int] = []
     for w, sign in zip(task.weights, task.signs, strict=True):
         n = 2 * np.rint(w * s / 2) if sign == "mixed" else np.rint(w * s)
         out.append(np.clip(n, -256, 254 if sign == "mixed" else 255).astype(np.int16))

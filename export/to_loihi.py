@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from export.calibrate import peaks
 from export.loihi import (
-    FORMAT,
     MAX_DELAY,
     ConvEdge,
     DenseEdge,
@@ -21,7 +20,6 @@ from export.loihi import (
     LoihiProgram,
     Node,
     effective,
-    lava_kernel,
 )
 from export.lower import Link, Lowered, as_matrix, lower
 from export.network import Loss, Network, Shape, Spiking
@@ -30,7 +28,7 @@ from export.program import MappingError
 from export.quantize import Quantized, quantize
 from hardware.loihi import load_profile
 
-__all__ = ["FORMAT", "ConvEdge", "DenseEdge", "InputNode", "Lif", "LoihiProgram", "assemble", "compile_loihi", "lava_kernel"]
+__all__ = ["ConvEdge", "DenseEdge", "InputNode", "Lif", "LoihiProgram", "assemble", "compile_loihi"]
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ def assemble(
         legal = e if isinstance(e, ConvEdge) else replace(e, w=effective(e.w, e.sign_mode, e.num_weight_bits))
         changed = int((legal.w != e.w).sum())
         if changed:
-            what = f"weights from {e.src} clipped or truncated to the {e.sign_mode} grid, largest change in weight units"
+            what = f"weights from {e.src} put on the {e.sign_mode} grid, largest change in weight units"
             lost.append(Loss(e.dst, what, float(np.abs(legal.w.astype(np.int64) - e.w).max())))
         kept.append(legal)
     program = LoihiProgram(
@@ -136,11 +134,11 @@ def _anywhere(nodes: Mapping[str, Node]) -> dict[str, npt.NDArray[np.int32]]:
 def _depth(nodes: Mapping[str, Node], edges: Sequence[Edge]) -> dict[str, int]:
     """Fewest connections from the input to each population that it reaches."""
     depth = {n: 0 for n, node in nodes.items() if isinstance(node, InputNode)}
-    ring = list(depth)
+    ring, k = list(depth), 0
     while ring:
-        after = [e.dst for n in ring for e in edges if e.src == n and e.dst not in depth]
-        ring = list(dict.fromkeys(n for n in after if n in nodes))
-        depth |= {n: depth_of + 1 for n in ring for depth_of in [max(depth.values())]}
+        k += 1
+        ring = list(dict.fromkeys(e.dst for e in edges if e.src in ring and e.dst in nodes and e.dst not in depth))
+        depth |= dict.fromkeys(ring, k)
     return depth
 
 
@@ -150,7 +148,7 @@ def _starts(network: Network, lowered: Lowered) -> dict[str, int]:
     A spike of network step k leaves at ``k + start[src]``, and is integrated at ``k + delay + start[dst]``. The chip
     takes at least one step from one to the other: ``start[dst] >= start[src] + 1 - delay``.
     """
-    start = {network.input: 0} | {n: 0 for n in network.spiking()}
+    start = {network.input: 0} | dict.fromkeys(network.spiking(), 0)
     for _ in range(len(start) + 1):
         late = [x for x in lowered.links if start[x.dst] < start[x.src] + 1 - x.delay]
         if not late:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any
+from itertools import pairwise
 
-PROFILES = Path(__file__).parent / "profiles"
+from hardware.tables import PROFILES, Table, TableError, load_table
+
 LIMITS = (
     "cores_per_chip", "max_chips", "neurons_per_core", "synapse_words_per_core", "axons_in_per_core",
     "axons_out_per_core", "delay_bits", "index_bits", "conv_shared",
 )  # fmt: skip
 GEOMETRY = ("cores_per_tile", "tile_columns", "tile_rows")
-TIMES = ("neuron_s", "spike_s", "axon_out_s", "axon_in_s", "synapse_s", "sync_s")
+TIMES = ("neuron_s", "spike_s", "axon_out_s", "axon_in_s", "synapse_s")
 DEFAULT_TIMING = "loihi1_davies2018"
 
 
@@ -24,19 +23,19 @@ class Timing:
     """Seconds per event; ``sync``: ``((tiles, seconds), ...)`` of the barrier that ends a step."""
 
     name: str
+    sync: tuple[tuple[int, float], ...]
     neuron_s: float
     spike_s: float
     axon_out_s: float
     axon_in_s: float
     synapse_s: float
-    sync: tuple[tuple[int, float], ...]
 
     def sync_s(self, tiles: int) -> float:
         """Barrier over ``tiles`` tiles: linear between the rows, held flat outside."""
         rows = self.sync
         if tiles <= rows[0][0]:
             return rows[0][1]
-        for (n0, t0), (n1, t1) in zip(rows, rows[1:], strict=False):
+        for (n0, t0), (n1, t1) in pairwise(rows):
             if tiles <= n1:
                 return t0 + (t1 - t0) * (tiles - n0) / (n1 - n0)
         return rows[-1][1]
@@ -68,29 +67,20 @@ class Profile:
 
 @cache
 def load_profile(name: str) -> Profile:
-    """The profile ``hardware/profiles/<name>.toml``. Errors: ``ValueError`` naming the file and the row."""
-    path = PROFILES / f"{name}.toml"
+    """The profile ``hardware/profiles/<name>.toml``. Errors: ``TableError`` naming the file and the row."""
     known = sorted(p.stem for p in PROFILES.glob("loihi*.toml"))
     if name not in known:
-        raise ValueError(f"no chip profile '{name}'; there are {', '.join(known)}")
-    data = tomllib.loads(path.read_text())
-    limits = {k: int(_value(path, data, "limits", k)) for k in LIMITS}
-    columns = {k: int(_value(path, data, "geometry", k)) for k in GEOMETRY}
-    timing = {t: _timing(path, data, t) for t in data.get("timing", {})}
-    return Profile(name, str(data["title"]), limits, timing=timing, **columns)
+        raise TableError(f"no chip profile '{name}'; there are {', '.join(known)}")
+    table = load_table(name)
+    limits = {k: int(table.value(k)) for k in LIMITS}
+    geometry = {k: int(table.value(k)) for k in GEOMETRY}
+    names = dict.fromkeys(k.split(".")[0] for k in table.rows if "." in k)
+    return Profile(name, table.title, limits, timing={t: _timing(table, t) for t in names}, **geometry)
 
 
-def _timing(path: Path, data: Mapping[str, Any], table: str) -> Timing:
-    row = {k: _value(path, data, "timing", table, k) for k in TIMES}
-    sync = tuple((int(n), float(t)) for n, t in row.pop("sync_s"))
-    return Timing(table, sync=sync, **{k: float(v) for k, v in row.items()})
-
-
-def _value(path: Path, data: Mapping[str, Any], *keys: str) -> Any:
-    row: Any = data
-    for k in keys:
-        row = row.get(k, {})
-    for need in ("value", "unit", "grade", "source"):
-        if row.get(need) in (None, ""):
-            raise ValueError(f"{path.name}: {'.'.join(keys)} has no {need}; every row needs value, unit, grade, source")
-    return row["value"]
+def _timing(table: Table, name: str) -> Timing:
+    prefix = f"{name}.sync_"
+    sync = {int(k[len(prefix) : -2]): table.value(k) for k in table.rows if k.startswith(prefix)}
+    if not sync:
+        raise TableError(f"{table.path.name}: timing '{name}' has no {prefix}<tiles>_s row; add the barrier's time")
+    return Timing(name, tuple(sorted(sync.items())), **{k: table.value(f"{name}.{k}") for k in TIMES})

@@ -106,7 +106,7 @@ def finish(
     def shaped(name: str, a: Array) -> Array:
         return a.reshape(samples, steps, *program.nodes[name].shape)
 
-    found = {f"{n}.s": shaped(n, s) for n, s in activity.spikes.items() if not probes or f"{n}.s" in probes}
+    found = {f"{n}.s": shaped(n, s) for n, s in activity.spikes.items() if f"{n}.s" in probes}
     found |= {p: shaped(p[:-2], a) for p, a in activity.traces.items()}
     return Run(
         machine=machine,

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.loihi import InputNode, LoihiProgram
+from sim.loihi import fallback
 from sim.loihi import plan as plans
 from sim.loihi.counting import Activity, checked, finish
 from sim.loihi.plan import Plan
@@ -84,7 +85,7 @@ def run(
                 progress(done / samples)
 
     workers = min(samples, threads or len(os.sched_getaffinity(0)))
-    if workers > 1 and plan.code is not plans.fallback:
+    if workers > 1 and plan.code is not fallback:
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(sample, range(samples)))
     else:
@@ -123,7 +124,7 @@ def begin(plan: Plan, samples: int) -> State:
     )
 
 
-def _advance(state: State, x: Array, traces: bool = False) -> None:
+def _advance(state: State, x: Array) -> None:
     """One chip step in place, ``x (samples, inputs)`` in the engine's order."""
     plan, t = state.plan, state.t
     program = plan.program
@@ -186,9 +187,7 @@ def _layerwise(plan: Plan, x: Array, k: int, activity: Activity) -> None:
             part = slice(first, first + len(a))
             for e in plan.into[name]:
                 e.add(spikes[e.src], first, e.shift, a)
-            plan.code.fire(
-                a, u, v, plan.bias[name], plan.law[name], s[part], traces[0][part], traces[1][part], flags
-            )
+            plan.code.fire(a, u, v, plan.bias[name], plan.law[name], s[part], traces[0][part], traces[1][part], flags)
         spikes[name] = s
         activity.spikes[name][k] = plan.outward(name, s)
         for c, trace in zip("uv", traces, strict=True):

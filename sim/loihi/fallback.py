@@ -14,7 +14,7 @@ Array = npt.NDArray[Any]
 TOP = 2**23
 
 
-def add_dense(spk: Array, first: int, shift: int, w: Array, group: int, exp: int, out: Array) -> None:
+def add_dense(spk: Array, first: int, shift: int, w: Array, group: int, exp: int, out: Array) -> None:  # noqa: ARG001
     """As the compiled one; ``group`` has no meaning here."""
     add_dense_graded(spk != 0, first, shift, w, exp, out)
 

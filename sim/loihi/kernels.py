@@ -1,4 +1,4 @@
-"""Compiled inner loops of the fast engine. All of them release the interpreter lock; sums in int32 wrap as the law's do.
+"""Compiled inner loops of the fast engine. They release the interpreter lock; sums in int32 wrap as the law's do.
 
 ``spk (T, sources)`` are one sample's messages in int8 (0 or 1) or int32; row t of ``out (rows, targets)`` int32 takes
 what row ``first + t - shift`` of ``spk`` sends.

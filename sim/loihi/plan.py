@@ -1,4 +1,4 @@
-"""A program laid out for the fast engine: weights by source, image populations with channels last, windows precomputed."""
+"""A program laid out for the fast engine: weights by source, images with channels last, windows precomputed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.loihi import ConvEdge, DenseEdge, Edge, Lif, LoihiProgram, Shape
+from export.loihi import ConvEdge, DenseEdge, Edge, Lif, LoihiProgram
 from export.lower import convolve
+from export.network import Shape
 from sim.loihi import fallback
 
 Array = npt.NDArray[Any]
@@ -69,11 +70,11 @@ class Conv:
 
     def add(self, spk: Array, first: int, shift: int, out: Array) -> None:
         """``out += `` what ``spk`` sends."""
-        acc = np.empty(out.shape[1], self.kind)
-        e = self.edge
+        acc, w = np.empty(out.shape[1], self.kind), self.edge.w
         self.code.add_conv(
-            spk, first, shift, self.w, self.pointer, self.runs, e.w.shape[0], e.w.shape[1], e.groups, self.graded, acc, out
-        )
+            spk, first, shift, self.w, self.pointer, self.runs, w.shape[0], w.shape[1], self.edge.groups, self.graded,
+            acc, out,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +135,8 @@ def make(program: LoihiProgram, numba: bool | None = None) -> Plan:
     order = {n: _channels_last(node.shape) if code is not fallback else None for n, node in program.nodes.items()}
     law, bias, u0 = {}, {}, {}
     for n, p in program.lifs.items():
-        law[n] = np.array([4095 - p.du, 4096 - p.dv, p.vth << 6, p.subtract << 6 if p.reset == "subtract" else 0], np.int64)
+        off = p.subtract << 6 if p.reset == "subtract" else 0
+        law[n] = np.array([4095 - p.du, 4096 - p.dv, p.vth << 6, off], np.int64)
         bias[n], u0[n] = _vector(program, n, p, order[n])
     into: dict[str, list[Any]] = {n: [] for n in program.nodes}
     out_of: dict[str, list[Any]] = {n: [] for n in program.nodes}

@@ -31,7 +31,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from export.loihi import ConvEdge, DenseEdge, Edge, Lif, LoihiProgram, Shape
+from export.loihi import ConvEdge, DenseEdge, Edge, Int, Lif, LoihiProgram
+from export.network import Shape
 from sim.loihi.counting import Activity, checked, finish
 from sim.run import Run
 
@@ -54,7 +55,7 @@ class State:
 
 @dataclass(frozen=True)
 class Moment:
-    """One chip step of one population: spikes ``s``, who was ``active``, whose current ``wrapped``, voltage ``clipped``."""
+    """One chip step of one population: spikes; who was active, whose current wrapped, whose voltage was clipped."""
 
     s: Ints
     active: npt.NDArray[np.bool_]
@@ -86,7 +87,7 @@ def lif(node: Lif, u: Ints, v: Ints, a: Ints) -> tuple[Moment, Ints, Ints]:
     return Moment(s, active, u != x, v != y), u, np.where(s == 1, left, v)
 
 
-def dense(edge: DenseEdge, w: Ints, s: Ints) -> Ints:
+def dense(edge: DenseEdge, w: Int, s: Ints) -> Ints:
     """``s (samples, source neurons) -> (samples, target neurons)`` through the weights of one delay."""
     a = payload(edge, s) @ w.T.astype(np.int64)
     return wrap(a << edge.weight_exp if edge.weight_exp > 0 else a >> -edge.weight_exp, 32)
@@ -175,7 +176,7 @@ def run(
     """All steps of integer ``x (samples, T, *input)``, every sample from rest; ``y (samples, T, *output)``.
 
     Each population is read over its own T steps, from its ``start`` on, so that ``y[t]`` answers ``x[t]``. Probes:
-    ``"<node>.s"`` of all populations, or of those named; ``"<node>.u"`` and ``"<node>.v"`` when named, after each step.
+    ``"<node>.s"`` spikes, ``"<node>.u"`` and ``"<node>.v"`` after each step.
     Errors: ``ValueError`` for another shape, for fractions, and for values that the program's input does not carry.
     """
     began, x = time.perf_counter(), checked(program, x)

@@ -37,7 +37,7 @@ def show(report: Report, console: Console | None = None) -> None:
 
 
 def _summary(report: Report, titles: list[str]) -> Table:
-    table = _table("machine", "accuracy", "spikes equal", "energy/inference", "range", "latency")
+    table = _table("per inference", "accuracy", "spikes equal", "energy", "range", "latency")
     for k, (m, title) in enumerate(zip(report.machines, titles, strict=True)):
         s = view.summary(m, report.bill(k))
         _row(table, title, s["accuracy"], s["equal"], s["energy"], s["band"], s["latency"])

@@ -70,8 +70,8 @@ def lines(m: Machine, bill: Bill | None) -> list[tuple[Line, str]]:
 
 
 def causes(m: Machine, bill: Bill | None) -> list[Cause]:
-    """Terms by inference, dearest first; terms that cost nothing last."""
-    terms = bill.terms if bill else ()
+    """Terms by inference, dearest first, without those that did not happen."""
+    terms = [t for t in bill.terms if t.count] if bill else []
     total = sum(t.energy_J.typical for t in terms)
     return [_cause(t, m["samples"], total) for t in sorted(terms, key=lambda t: -t.energy_J.typical)]
 
