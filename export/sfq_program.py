@@ -124,8 +124,11 @@ class SfqProgram:
 
     @property
     def watched(self) -> tuple[str, ...]:
-        """Probes ``"<node>.s"`` of every spiking node."""
-        return () if self.wiring is None else tuple(f"{n}.s" for n in self.wiring.neurons)
+        """Probes ``"<node>.s"`` of every spiking node, then the voltage of each neuron's junction, 16 at most."""
+        if self.wiring is None:
+            return ()
+        junctions = [j for js in self.wiring.neurons.values() for j in js]
+        return (*(f"{n}.s" for n in self.wiring.neurons), *(f"V({j})" for j in junctions[:16]))
 
     @property
     def input_shape(self) -> tuple[int, ...] | None:

@@ -81,8 +81,8 @@ def engine(name: str) -> Engine:
     return found
 
 
-def compile_for(kind: str, network: Network, **options: Any) -> Any:
-    """The network as a program of that kind (``network``, ``loihi``, ``onnx``, ``sfq``).
+def compile_for(machine: str, network: Network, **options: Any) -> Any:
+    """The network as a program for an engine, or of a kind (``network``, ``loihi``, ``onnx``, ``sfq``).
 
     ``options`` go to the exporter. Errors: ``MappingError`` naming node, rule and fix.
     """
@@ -91,6 +91,7 @@ def compile_for(kind: str, network: Network, **options: Any) -> Any:
         "onnx": "export.to_onnx:to_onnx_step",
         "sfq": "export.to_deck:to_deck",
     }
+    kind = ENGINES[machine].kind if machine in ENGINES else machine
     if kind == "network":
         return network
     if kind not in exporters:

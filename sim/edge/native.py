@@ -8,7 +8,7 @@ imported when a session is made; nothing here imports torch.
 
 Measured against torch on equal weights (x86-64, one thread; onnxruntime 1.32, torch 2.14; 32 random networks
 of three convolutions and two linear layers, 109 million spikes): with onnxruntime's default optimisations, as
-used here, no spike differs; with its layout optimisations off 17 do. Most sums of a layer with many inputs
+used here, no spike differs; at its `basic` optimisation level 17 do. Most sums of a layer with many inputs
 differ in their last bits either way, so this is rarity and no guarantee; :mod:`export.to_onnx` says what is
 exact.
 """

@@ -136,6 +136,7 @@ def count(program: LoihiProgram, x: Array, activity: Activity) -> tuple[Counts, 
     sent = {n: int(each[n] @ way[n].messages) for n in rasters}
     out: Counts = {
         "spikes": {n: int(e.sum()) for n, e in each.items()},
+        "fired": {n: int(each[n].sum()) for n in active},
         "synaptic_events": dict(activity.events),
         "neuron_updates": updates,
         "neuron_updates_active": active,

@@ -6,13 +6,17 @@ what row ``first + t - shift`` of ``spk`` sends.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from numba import njit
 
+Kernel = TypeVar("Kernel", bound=Callable[..., None])
+compiled: Callable[[Kernel], Kernel] = njit(cache=True, nogil=True)
 
-@njit(cache=True, nogil=True, boundscheck=False)
+
+@compiled
 def add_dense(spk: Any, first: Any, shift: Any, w: Any, group: Any, exp: Any, out: Any) -> None:
     """``out[t] += (sum of the rows w[i] of the sources that spike) << exp``; ``w (sources, targets)`` int16.
 
@@ -57,7 +61,7 @@ def add_dense(spk: Any, first: Any, shift: Any, w: Any, group: Any, exp: Any, ou
                 to[j] += wide[j] >> -exp
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@compiled
 def add_dense_graded(spk: Any, first: Any, shift: Any, w: Any, exp: Any, out: Any) -> None:
     """``out[t] += wrap32((w x) << exp)`` for signed payloads; sums in int64."""
     n, m = w.shape
@@ -76,7 +80,7 @@ def add_dense_graded(spk: Any, first: Any, shift: Any, w: Any, exp: Any, out: An
             out[t, j] += np.int32(acc[j] << exp if exp >= 0 else acc[j] >> -exp)
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@compiled
 def add_conv(
     spk: Any, first: Any, shift: Any, w: Any, pointer: Any, runs: Any, channels: Any, per_in: Any, groups: Any,
     graded: Any, acc: Any, out: Any,
@@ -116,7 +120,7 @@ def add_conv(
                 out[t, j] += np.int32(((np.int64(acc[j]) + 8388608) & 16777215) - 8388608)
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@compiled
 def fire(a: Any, u: Any, v: Any, bias: Any, law: Any, s: Any, trace_u: Any, trace_v: Any, flags: Any) -> None:
     """The LIF law of :mod:`sim.loihi.reference` over the rows of ``a (rows, neurons)``; u and v in place.
 

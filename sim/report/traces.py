@@ -17,6 +17,7 @@ MAX_STEPS = 512
 MAX_POINTS = 600
 MAX_WAVES = 24
 UNITS = ("V", "mV", "A", "uA", "rad", "J")
+CALLS = {"V(": "V", "I(": "A", "P(": "rad"}
 
 
 def rasters(run: Run, sample: int = 0) -> list[dict[str, Any]]:
@@ -51,7 +52,7 @@ def rasters(run: Run, sample: int = 0) -> list[dict[str, Any]]:
 def waveforms(run: Run) -> list[dict[str, Any]]:
     """``{name, unit, time_s, values}`` of every float probe along ``time_s``, of its first sample.
 
-    The unit is the end of the probe's name (``"out_V"``). Thinned to minimum and maximum of each stretch, so that
+    The unit is the end of the probe's name (``"out_V"``), or what a deck calls it (``"V(B1|X1)"``). Thinned to minimum and maximum of each stretch, so that
     no pulse is lost. At most :data:`MAX_WAVES`.
     """
     time = run.probes.get("time_s")
@@ -64,11 +65,12 @@ def waveforms(run: Run) -> list[dict[str, Any]]:
         values = a.reshape(-1, len(time))[0]
         keep = thin(values)
         label, _, unit = name.rpartition("_")
-        known = bool(label) and unit in UNITS
+        if not label or unit not in UNITS:
+            label, unit = name, CALLS.get(name[:2], "")
         out.append(
             {
-                "name": label if known else name,
-                "unit": unit if known else "",
+                "name": label,
+                "unit": unit,
                 "time_s": [float(t) for t in time[keep]],
                 "values": [float(v) if np.isfinite(v) else None for v in values[keep]],
             }

@@ -84,7 +84,7 @@ def _wired(
         driven = circuit if pulses is None else _driven(circuit, wiring, pulses[k])
         wanted = traces if k == 0 else []
         if pulses is None and not probes:
-            wanted = [f"{r.quantity}({r.first}{',' + r.second if r.second else ''})" for r in circuit.requests]
+            wanted = [r.label for r in circuit.requests]
         tell = None if progress is None else _share(progress, k, samples)
         done = transient(driven, t_stop=stop, watch=watched, probes=wanted, progress=tell)
         ledger.add(done)

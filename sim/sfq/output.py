@@ -54,8 +54,8 @@ def read_csv(path: str | Path) -> dict[str, Floats]:
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         header, _, body = raw.decode().partition("\n")
-        names = next(csv.reader([header]))
-        table = np.loadtxt(io.StringIO(body), delimiter=",", ndmin=2)
+        names = next(csv.reader([header]), [])
+        table = np.loadtxt(io.StringIO(body), delimiter=",", ndmin=2) if body.strip() else np.zeros((0, len(names)))
     except (OSError, ValueError, StopIteration, EOFError) as error:
         raise TraceError(f"{path}: not a JoSIM CSV ({error}); write it with write_csv or `josim -o file.csv`") from None
     if not names or names[0] != "time" or table.shape[1:] != (len(names),) or len(set(names)) != len(names):
