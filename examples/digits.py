@@ -1,6 +1,6 @@
 """Real digits through the whole way: train once, run on three machines, one report.
 
-    python examples/digits.py [folder]
+python examples/digits.py [folder]
 """
 
 from __future__ import annotations

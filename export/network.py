@@ -12,6 +12,7 @@ import heapq
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -205,7 +206,7 @@ class Network:
     def sequential(cls, nodes: Mapping[str, Node], **kwargs: Any) -> Network:
         """A chain in the order given, checked."""
         names = list(nodes)
-        net = cls(dict(nodes), [Edge(a, b) for a, b in zip(names, names[1:], strict=False)], **kwargs)
+        net = cls(dict(nodes), [Edge(a, b) for a, b in pairwise(names)], **kwargs)
         net.check()
         return net
 

@@ -153,7 +153,9 @@ def _manifest(z: zipfile.ZipFile, path: Path) -> dict[str, Any]:
 def _broken(path: Path, error: Exception) -> PackageError:
     if isinstance(error, FileNotFoundError):
         return PackageError(f"{path}: no such file")
-    return PackageError(f"{path}: cannot be read ({error}); the file is truncated or no spikeport file, export it again")
+    return PackageError(
+        f"{path}: cannot be read ({error}); the file is truncated or no spikeport file, export it again"
+    )
 
 
 def _umask() -> int:

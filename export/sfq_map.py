@@ -71,7 +71,7 @@ def plan(network: Network, technology: Technology, step_s: float | None = None) 
         losses += lost
         if k and (weights < 0).any():
             fastest = technology.numbers["inverter_max_Hz"] / 1e9
-            losses.append(Loss(pairs[k - 1][1], "negative weights behind it: the inverter recovers up to, GHz", fastest))
+            losses.append(Loss(pairs[k - 1][1], "negative weights behind: inverter recovers up to, GHz", fastest))
     shape = network.shapes()[network.input]
     return Plan(tuple(layers), network.input, shape, step, tuple(losses))
 
@@ -100,7 +100,7 @@ def _chain(network: Network) -> list[tuple[str, str]]:
 def _refused(name: str, node: object, waiting: str) -> MappingError:
     kind = getattr(node, "kind", type(node).__name__)
     if kind in ("conv2d", "avgpool2d"):
-        return MappingError(f"{name}: {kind} has no cells; lower it to dense first (Flatten and Linear with its matrix)")
+        return MappingError(f"{name}: {kind} has no cells; lower it to dense first (Flatten, Linear with its matrix)")
     if waiting:
         return MappingError(f"{name}: {kind} follows {waiting}; a Linear must be followed by its Spiking node")
     return MappingError(f"{name}: {kind} without a Linear before it; pulses enter a soma through weights only")
@@ -127,7 +127,7 @@ def _integers(name: str, network: Network) -> npt.NDArray[np.int64]:
     weight: Float = node.weight
     rounded = np.rint(weight).astype(np.int64)
     if node.bias is not None and node.bias.any():
-        raise MappingError(f"{name}: has a bias; a soma's constant current is its threshold: fold it into Law.threshold")
+        raise MappingError(f"{name}: has a bias; a soma's constant current is its threshold: put it into Law.threshold")
     if (rounded != weight).any():
         i, j = np.argwhere(rounded != weight)[0]
         raise MappingError(
@@ -156,10 +156,10 @@ def _law(name: str, network: Network) -> _Normal:
     node = network.nodes[name]
     law: Law = node.law if isinstance(node, Spiking) else Law()
     if law.reset != "subtract":
-        raise MappingError(f"{name}: reset '{law.reset}'; a slip removes flux, it does not clear: train with 'subtract'")
+        raise MappingError(f"{name}: reset '{law.reset}'; a slip removes flux, it does not clear: use 'subtract'")
     current, kept, gain, rest = law.charge.canonical()
     if current != 0.0 or rest != 0.0:
-        raise MappingError(f"{name}: {law.charge} has a synaptic current or a rest; train with Rate(..., decay_input=False)")
+        raise MappingError(f"{name}: {law.charge} has a synaptic current or a rest; use Rate(.., decay_input=False)")
     return _Normal(kept, law.threshold / gain, law.fires == ">")
 
 
@@ -192,7 +192,7 @@ def _bias(
 ) -> tuple[float, list[Loss]]:
     branches, most = int(np.abs(row).sum()), int(technology.numbers["branches_max"])
     if branches > most:
-        raise MappingError(f"{owner}: fan-in of {branches} branches (sum of |weights|), at most {most}; prune or split it")
+        raise MappingError(f"{owner}: fan-in of {branches} branches (sum of |weights|), at most {most}; prune it")
     soma = technology.soma(branches)
     kept = math.exp(-step / soma.tau_s)
     ratio = (1.0 - law.kept) / (1.0 - kept)
@@ -207,8 +207,8 @@ def _bias(
     if not low - grid / 2 <= bias <= high + grid / 2:
         least, greatest = (soma.threshold(b) / ratio for b in (high, low))
         raise MappingError(
-            f"{owner}: threshold {law.threshold:g} pulses needs a bias of {bias * 1e6:.0f} uA, outside {low * 1e6:.0f} to "
-            f"{high * 1e6:.0f}; with {branches} branches choose a threshold of {least:.2f} to {greatest:.2f}"
+            f"{owner}: threshold {law.threshold:g} pulses needs a bias of {bias * 1e6:.0f} uA, outside "
+            f"{low * 1e6:.0f} to {high * 1e6:.0f}; with {branches} branches use {least:.2f} to {greatest:.2f}"
         )
     return bias, _losses(owner, row, law, soma, soma.threshold(bias) / ratio, step, bias)
 
@@ -217,8 +217,9 @@ def _losses(
     owner: str, row: npt.NDArray[np.int64], law: _Normal, soma: Soma, realised: float, step: float, bias: float
 ) -> list[Loss]:
     tau = -step / math.log(law.kept) if 0.0 < law.kept < 1.0 else 0.0
+    at = f"threshold {law.threshold:.3g} pulses at {bias * 1e6:.0f} uA"
     losses = [
-        Loss(owner, f"threshold {law.threshold:.3g} pulses at {bias * 1e6:.0f} uA: realised more by", realised - law.threshold),
+        Loss(owner, f"{at}: realised more by", realised - law.threshold),
         Loss(owner, f"leak time {tau * 1e12:.0f} ps: realised longer by, ps", (soma.tau_s - tau) * 1e12),
     ]
     if soma.branches != law.threshold:
@@ -227,5 +228,5 @@ def _losses(
     down = float(-row[row < 0].sum()) / (1.0 - math.exp(-step / soma.tau_s))
     floor = (soma.ic_A + bias) / soma.pulse_A
     if down > floor:
-        losses.append(Loss(owner, f"inhibition to -{down:.1f} pulses: the soma slips back at", -floor))
+        losses.append(Loss(owner, f"inhibition to -{down:.1f} pulses: the soma slips back near", -floor))
     return losses

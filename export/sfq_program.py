@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from export.network import Loss
 from export.package import PackageError, write_text
@@ -85,11 +85,13 @@ class Wiring:
         """Numbers in range, names that a deck can have, lists that fit. Errors: ``ValueError``."""
         inputs = math.prod(self.input_shape)
         times = (self.step_s, self.rise_s, *self.start_s, *(t for ts in self.latency_s.values() for t in ts))
-        if not all(isinstance(t, int | float) and 0.0 <= t < 1e-3 for t in times) or not 0.0 < 2 * self.rise_s <= self.step_s:
+        in_range = all(isinstance(t, int | float) and 0.0 <= t < 1e-3 for t in times)
+        if not in_range or not 0.0 < 2 * self.rise_s <= self.step_s:
             raise ValueError("a time is out of range, or a pulse is longer than a step")
         if not 1 <= self.steps <= MAX_STEPS or inputs < 1 or len(self.start_s) != inputs:
             raise ValueError(f"{self.steps} steps, {inputs} inputs, {len(self.start_s)} start times do not fit")
-        if not math.isfinite(self.peak_V) or any(not 0 <= i < inputs or s not in (1, -1) for i, s in self.sources.values()):
+        driven = all(0 <= i < inputs and s in (1, -1) for i, s in self.sources.values())
+        if not math.isfinite(self.peak_V) or not driven:
             raise ValueError("a source is of no input")
         names = [*self.sources, *(j for group in (self.neurons, self.synapses) for js in group.values() for j in js)]
         if not all(isinstance(n, str) and _NAME.match(n) for n in names):

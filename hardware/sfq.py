@@ -68,7 +68,9 @@ class Technology:
         """The soma with ``branches``, linear between the table's rows. Errors: ``ValueError`` outside them."""
         rows = self.somas
         if not rows[0].branches <= branches <= rows[-1].branches:
-            raise ValueError(f"{self.name}: a soma takes {rows[0].branches} to {rows[-1].branches} branches, got {branches}")
+            raise ValueError(
+                f"{self.name}: a soma has {rows[0].branches} to {rows[-1].branches} branches, got {branches}"
+            )
         k = next(i for i, row in enumerate(rows) if row.branches >= branches)
         if rows[k].branches == branches:
             return rows[k]
@@ -84,10 +86,8 @@ def load_technology(name: str | Path = "sfq_own") -> Technology:
     Errors: :class:`hardware.tables.TableError` naming file and row.
     """
     table = load_table(name)
-    somas = sorted(
-        (_soma(table, row, int(row.name.removeprefix("soma_"))) for row in table.rows.values() if row.name[5:].isdigit()),
-        key=lambda s: s.branches,
-    )
+    measured = {row.name.removeprefix("soma_"): row for row in table.rows.values()}
+    somas = sorted((_soma(table, row, int(n)) for n, row in measured.items() if n.isdigit()), key=lambda s: s.branches)
     if not somas:
         raise TableError(f"{table.path.name}: has no row soma_<branches>; add one for each number of branches measured")
     bias = table.row("soma_bias_A")

@@ -49,7 +49,9 @@ def train(
     network = from_torch(done.module, done.input_shape, dt_s=done.dt_s, name=task)
     network.save(output / "network.npz")
     write_npz(output / "test.npz", {"x": done.x, "labels": done.labels})
-    typer.echo(f"{network}\ntest accuracy {done.accuracy:.4f}\nwrote {output / 'network.npz'} and {output / 'test.npz'}")
+    typer.echo(
+        f"{network}\ntest accuracy {done.accuracy:.4f}\nwrote {output / 'network.npz'} and {output / 'test.npz'}"
+    )
 
 
 @app.command()
@@ -106,7 +108,9 @@ def run(
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is the one the others are compared with.")],
     output: Out,
-    prices: Annotated[list[str] | None, typer.Option(help="MACHINE=TABLE, as in loihi=loihi1_sanafe; repeatable.")] = None,
+    prices: Annotated[
+        list[str] | None, typer.Option(help="MACHINE=TABLE, as in loihi=loihi1_sanafe; repeatable.")
+    ] = None,
     title: Annotated[str, typer.Option(help="Title of the report.")] = "spikeport report",
 ) -> None:
     """Price runs and write report.json and a self-contained report.html; print the table.
@@ -138,9 +142,7 @@ def machines() -> None:
         typer.echo(f"{name:<32} {title}")
 
 
-def read_input(
-    path: Path, rank: int | None, steps: int
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+def read_input(path: Path, rank: int | None, steps: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
     """``x`` as (samples, T, ...) and ``labels`` or None from an ``.npz``.
 
     ``rank``: axes of one step of the network; an ``x`` without the time axis is repeated ``steps`` times.

@@ -50,7 +50,13 @@ ENGINES = {
         Engine("float", "the network itself in numpy, the law as written", "network", "sim.numpy_engine:run"),
         Engine("torch", "the network as a torch module", "network", "sim.torch_engine:run", ("torch",), "train"),
         Engine(
-            "loihi", "integer law, event-driven", "loihi", "sim.loihi.engine:run", ("numba",), "all", "loihi1_davies2018"
+            "loihi",
+            "integer law, event-driven",
+            "loihi",
+            "sim.loihi.engine:run",
+            ("numba",),
+            "all",
+            "loihi1_davies2018",
         ),
         Engine(
             "loihi-reference", "integer law, readable", "loihi", "sim.loihi.reference:run", prices="loihi1_davies2018"
@@ -64,7 +70,9 @@ ENGINES = {
             "edge",
             "cmos45_horowitz2014",
         ),
-        Engine("sfq", "junction-level transient of the deck", "sfq", "sim.sfq.network:run", ("numba",), "all", "sfq_rsfq"),
+        Engine(
+            "sfq", "junction-level transient of the deck", "sfq", "sim.sfq.network:run", ("numba",), "all", "sfq_rsfq"
+        ),
     )
 }
 
@@ -141,7 +149,9 @@ def run(
         raise ValueError(f"a {kind} program does not run on '{on}'; it runs on {', '.join(fits)}")
     if x is not None and (x.ndim < 2 or not np.isfinite(x).all()):
         raise ValueError(f"x must be finite and (samples, T, ...), got shape {x.shape} or NaN in it; encode it first")
-    done = _resolve(found.runner)(program, x, probes=watched(program) if probes is None else tuple(probes), progress=progress)
+    done = _resolve(found.runner)(
+        program, x, probes=watched(program) if probes is None else tuple(probes), progress=progress
+    )
     if not isinstance(done, Run):
         raise TypeError(f"{found.runner} returned {type(done).__name__}, not a Run")
     done = replace(done, machine=on, program=summary(program))

@@ -161,7 +161,8 @@ def test_current_wraps_once_and_voltage_saturates(run: Any) -> None:
     assert series(run, program, [-520], "h.u") == [-254 * 520 * 64 + 2 * top]
     assert series(run, program, [1600], "h.u") == [254 * 1600 * 64 - 2 * top]  # still out of range: one wrap only
     assert series(run, program, [600, 0], "h.v")[0] == 254 * 600 * 64 - 2 * top
-    assert series(run, one(254, bits=16, du=-1), [500, 0], "h.v") == [8128000, top - 1]
+    assert series(run, one(254, bits=16, du=-1), [-500, 0], "h.v") == [-8128000, 1 - top]
+    assert series(run, one(254, bits=16, du=-1), [500, 0], "h.s") == [0, 1]  # the largest threshold is below the top
     notes = run(program, np.array([[[520]]])).notes
     assert len(notes) == 1
     assert "h: the current wrapped 1 times" in notes[0]

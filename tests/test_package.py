@@ -25,7 +25,10 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_equal_values_give_equal_files(tmp_path: Path) -> None:
-    one, two = saved(tmp_path), write_package(tmp_path / "b.npz", {"n": 1, "format": "thing"}, dict(reversed(ARRAYS.items())))
+    one, two = (
+        saved(tmp_path),
+        write_package(tmp_path / "b.npz", {"n": 1, "format": "thing"}, dict(reversed(ARRAYS.items()))),
+    )
     assert one.read_bytes() != b""
     assert read_package(one, "thing")[0] == read_package(two, "thing")[0]
 
@@ -84,7 +87,9 @@ def test_objects_need_pickle_and_are_refused(tmp_path: Path) -> None:
 
 
 def test_run_round_trip_and_broken(tmp_path: Path) -> None:
-    run = Run("float", np.ones((2, 3, 4), np.int8), {"spikes": {"a": 7}}, 2, 3, 1e-3, probes={"a.s": np.zeros((2, 3, 5))})
+    run = Run(
+        "float", np.ones((2, 3, 4), np.int8), {"spikes": {"a": 7}}, 2, 3, 1e-3, probes={"a.s": np.zeros((2, 3, 5))}
+    )
     back = Run.load(run.save(tmp_path / "r"))
     assert back.to_dict() == run.to_dict()
     assert (back.y == run.y).all()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sim.sfq import DeckError, load, loads
 from sim.sfq.circuit import Circuit
@@ -17,7 +20,10 @@ def flat(text: str) -> Circuit:
 
 
 def test_elements_and_case() -> None:
-    c = flat(MODEL + "r1 1 0 2\nL1 1 2 3p fcheck\nC1 2 gnd 4f\nb1 2 0 JM area=2.5\ni1 0 1 pwl(0 0 5p 1u)\nV1 3 0 1m\nR2 3 1 1k\n")
+    c = flat(
+        MODEL
+        + "r1 1 0 2\nL1 1 2 3p fcheck\nC1 2 gnd 4f\nb1 2 0 JM area=2.5\ni1 0 1 pwl(0 0 5p 1u)\nV1 3 0 1m\nR2 3 1 1k\n"
+    )
     assert c.nodes == ("0", "1", "2", "3")
     assert c.resistors.names == ("R1", "R2")
     assert c.resistors.value.tolist() == [2.0, 1000.0]
@@ -29,7 +35,9 @@ def test_elements_and_case() -> None:
 
 
 def test_junction_model_defaults_area_ic_and_rtype() -> None:
-    c = flat(".model a jj\n.model b jj(rtype=0 rn=8, CPR={1, 0.2}, phi=pi)\nB1 1 0 a\nB2 1 0 b ic=2m\nB3 1 0 9 a area=2\n")
+    c = flat(
+        ".model a jj\n.model b jj(rtype=0 rn=8, CPR={1, 0.2}, phi=pi)\nB1 1 0 a\nB2 1 0 b ic=2m\nB3 1 0 9 a area=2\n"
+    )
     j = c.junctions
     assert j.ic_A.tolist() == [1e-3, 2e-3, 2e-3]
     assert j.r0_ohm.tolist() == [30, 4, 15]
@@ -85,8 +93,8 @@ def test_params_in_any_order_and_scope() -> None:
 
 def test_continuation_comments_and_control_block() -> None:
     deck = loads(
-        "* title\n  # more\nI1 0 1 pwl(0 0 ; tail\n+ 5p 1u\n   + 9p 2u)\nR1 1 0 1 $ tail\n.control\ntran 1p 10p DST\nprint p(r1)\n.endc\n"
-        ".end\nnot read at all\n"
+        "* title\n  # more\nI1 0 1 pwl(0 0 ; tail\n+ 5p 1u\n   + 9p 2u)\nR1 1 0 1 $ tail\n"
+        ".control\ntran 1p 10p DST\nprint p(r1)\n.endc\n.end\nnot read at all\n"
     )
     assert deck.flatten().currents.shapes[0].bias() == 2e-6
     assert deck.tran is not None
@@ -248,3 +256,92 @@ def test_cell_library_is_package_data_and_loads() -> None:
     assert {"JTL", "SPLIT", "MERGE", "DFF", "INV", "SOMA", "STSYN", "TFF"} <= set(names)
     deck = loads(".include sfq_cells.inc\nX1 JTL a b\nR1 b 0 3\n", base_dir=root)
     assert deck.flatten().jj_count == 2
+
+
+WORDS = st.sampled_from(
+    [
+        "R1",
+        "L1",
+        "L2",
+        "C1",
+        "B1",
+        "I1",
+        "V1",
+        "P1",
+        "K1",
+        "X1",
+        "X2",
+        "T1",
+        "0",
+        "1",
+        "2",
+        "a",
+        "gnd",
+        "jm",
+        "s",
+        "5",
+        "2.5p",
+        "1u",
+        "{a+1}",
+        "(2)",
+        "a=3",
+        "area=2",
+        "ic=1m",
+        "k=",
+        "=4",
+        "pwl(0",
+        "0",
+        "1p",
+        "1u)",
+        "pulse(0",
+        "1)",
+        "sin(",
+        "dc",
+        ".param",
+        ".subckt",
+        ".ends",
+        ".model",
+        "jj(rtype=0)",
+        ".tran",
+        ".print",
+        ".include",
+        ".temp",
+        ".option",
+        ".end",
+        "+",
+        "*",
+        ";",
+        "v(1)",
+        "p(b1)",
+        ".control",
+        ".endc",
+        "phase",
+        "devv",
+        "@r1[c]",
+        "1n",
+        "DST",
+        "(",
+        ")",
+        "{",
+        ",",
+        ".",
+    ]
+)
+
+
+@given(st.lists(st.lists(WORDS, min_size=1, max_size=6).map(" ".join), max_size=8).map("\n".join))
+def test_any_deck_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(DeckError):
+        loads(text).flatten()
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(DeckError):
+        loads(text).flatten()
+
+
+def test_instances_that_multiply_are_bounded() -> None:
+    levels = "".join(f".subckt s{k} a\nX1 s{k + 1} a\nX2 s{k + 1} a\n.ends\n" for k in range(40))
+    with pytest.raises(DeckError, match="more than 1000000 elements"):
+        flat(levels + ".subckt s40 a\nR1 a 0 1\n.ends\nX1 s0 n\n")

@@ -6,6 +6,7 @@ relative for the two long rotating decks. Voltages and currents: 1e-6 of the col
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -24,7 +25,10 @@ DECKS = {
 
 @cache
 def run(name: str) -> Transient:
-    return transient(load(GOLDEN / f"{name}.cir"))
+    """Every step printed: JoSIM adds up print times in floating point and so prints one step late now and then."""
+    circuit = load(GOLDEN / f"{name}.cir").flatten()
+    assert circuit.tran is not None
+    return transient(replace(circuit, tran=replace(circuit.tran, print_step_s=circuit.tran.step_s)))
 
 
 @pytest.mark.parametrize("name", DECKS)

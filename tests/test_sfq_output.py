@@ -30,7 +30,8 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
     path = write_csv(tmp_path / "a.csv", T, TRACES)
     before = path.read_bytes()
 
-    def fail(*args: object) -> None:
+    def fail(source: str, target: Path) -> None:
+        del source, target
         raise OSError("disk full")
 
     monkeypatch.setattr("os.replace", fail)

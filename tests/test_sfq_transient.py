@@ -79,7 +79,11 @@ def test_currents_obey_kirchhoff_at_every_node() -> None:
     )
     i = {name[2:4]: v for name, v in transient(deck).traces.items()}
     biggest = max(float(np.abs(v).max()) for v in i.values())
-    for total in (i["V1"] + i["V2"] + i["R1"], i["L1"] + i["C1"] + i["B1"] - i["V2"] - i["I1"], i["R2"] - i["R1"] - i["L1"]):
+    for total in (
+        i["V1"] + i["V2"] + i["R1"],
+        i["L1"] + i["C1"] + i["B1"] - i["V2"] - i["I1"],
+        i["R2"] - i["R1"] - i["L1"],
+    ):
         assert np.abs(total).max() < 1e-9 * biggest
 
 
@@ -87,7 +91,9 @@ def test_currents_obey_kirchhoff_at_every_node() -> None:
 def test_rlc_ring(engine: Engine) -> None:
     """Step of current into R || L || C: v = I/(wd C) e^-at sin(wd t), a = 1/2RC, wd^2 = 1/LC - a^2."""
     r, ell, c, current = 20.0, 10e-12, 0.2e-12, 1e-4
-    deck = loads(f"I1 0 1 pwl(0 0 0.001p {current})\nR1 1 0 {r}\nL1 1 0 10p\nC1 1 0 0.2p\n.tran 0.02p 60p\n.print v(1) i(L1)\n")
+    deck = loads(
+        f"I1 0 1 pwl(0 0 0.001p {current})\nR1 1 0 {r}\nL1 1 0 10p\nC1 1 0 0.2p\n.tran 0.02p 60p\n.print v(1) i(L1)\n"
+    )
     run = transient(deck, engine=engine)
     a = 1 / (2 * r * c)
     w = math.sqrt(1 / (ell * c) - a**2)
@@ -99,7 +105,8 @@ def test_rlc_ring(engine: Engine) -> None:
 def test_coupled_coils_give_the_phasor() -> None:
     """R-L1 driven at 20 GHz, k = 0.4 to L2-R (specs/sfq.md 1.8 a): 2.5e-3 of the exact amplitude and phase."""
     deck = loads(
-        "V1 1 0 sin(0 1m 20g)\nR1 1 2 10\nL1 2 0 20p\nL2 3 0 30p\nR2 3 0 5\nK1 L1 L2 0.4\n.tran 0.05p 400p\n.print v(3) i(L1)\n"
+        "V1 1 0 sin(0 1m 20g)\nR1 1 2 10\nL1 2 0 20p\nL2 3 0 30p\nR2 3 0 5\nK1 L1 L2 0.4\n"
+        ".tran 0.05p 400p\n.print v(3) i(L1)\n"
     )
     run = transient(deck)
     w, m = 2 * math.pi * 20e9, 0.4 * math.sqrt(20e-12 * 30e-12)
@@ -130,7 +137,9 @@ def test_pulse_area_is_one_flux_quantum() -> None:
 
 def test_energy_is_conserved_over_a_slip() -> None:
     """Current up, one slip, current back to 0: nothing stored at the end, so the supply's work is the heat."""
-    deck = loads(SHUNTED + "I1 0 1 pwl(0 0 20p 80u 22p 160u 24p 80u 60p 80u 80p 0 120p 0)\n.tran 0.02p 120p\n.print v(1)\n")
+    deck = loads(
+        SHUNTED + "I1 0 1 pwl(0 0 20p 80u 22p 160u 24p 80u 60p 80u 80p 0 120p 0)\n.tran 0.02p 120p\n.print v(1)\n"
+    )
     run = transient(deck)
     assert run.slips == {"B1": 1}
     assert run.energy.dissipated_J == pytest.approx(run.energy.bias_J, rel=1e-3)
@@ -146,7 +155,9 @@ def test_voltage_source_work_is_the_heat_of_its_resistor() -> None:
 
 def test_squid_ring_holds_one_flux_quantum() -> None:
     """A slip in a closed ring of L changes its current by Phi0/L when L Ic is far above Phi0."""
-    deck = loads(SHUNTED + "LR 1 0 2000p\nI1 0 1 pwl(0 0 10p 110u 20p 110u 30p 0 200p 0)\n.tran 0.05p 200p\n.print i(LR) p(B1)\n")
+    deck = loads(
+        SHUNTED + "LR 1 0 2000p\nI1 0 1 pwl(0 0 10p 110u 20p 110u 30p 0 200p 0)\n.tran 0.05p 200p\n.print i(LR) p(B1)\n"
+    )
     run = transient(deck)
     slips = run.slips["B1"]
     assert slips > 0

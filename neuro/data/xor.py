@@ -11,9 +11,7 @@ BITS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 """The four cases, in the order in which :func:`xor` gives them."""
 
 
-def xor(
-    T: int, *, high: float = 1.0, low: float = 0.0
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+def xor(T: int, *, high: float = 1.0, low: float = 0.0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """The four cases: ``x (4, T, 2)``, rates ``high`` for 1 and ``low`` for 0; labels ``a != b``.
 
     Errors: ``ValueError`` for rates outside [0, 1] or ``low >= high``.

@@ -52,7 +52,8 @@ def rasters(run: Run, sample: int = 0) -> list[dict[str, Any]]:
 def waveforms(run: Run) -> list[dict[str, Any]]:
     """``{name, unit, time_s, values}`` of every float probe along ``time_s``, of its first sample.
 
-    The unit is the end of the probe's name (``"out_V"``), or what a deck calls it (``"V(B1|X1)"``). Thinned to minimum and maximum of each stretch, so that
+    The unit is the end of the probe's name (``"out_V"``), or what a deck calls it (``"V(B1|X1)"``). Thinned to minimum
+    and maximum of each stretch, so that
     no pulse is lost. At most :data:`MAX_WAVES`.
     """
     time = run.probes.get("time_s")

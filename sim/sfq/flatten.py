@@ -20,7 +20,7 @@ from sim.sfq.scope import Scope
 from sim.sfq.shapes import Dc, Shape, parse_shape
 
 MAX_DEPTH = 64
-MAX_ELEMENTS = 2_000_000
+MAX_ELEMENTS = 1_000_000
 
 SHORTS = {"L": "P", "R": "V"}
 """An inductor of 0 H is a phase source of 0 rad, a resistor of 0 ohm a voltage source of 0 V; exactly so in JoSIM."""
@@ -85,10 +85,10 @@ def _expand(flat: _Flat, block: Block, pins: dict[str, str], path: str, over: di
                 card.where, card.name + path, f"deeper than {MAX_DEPTH} or more than {MAX_ELEMENTS} elements",
                 "a subcircuit must not contain itself",
             )  # fmt: skip
+        flat.where[card.name + path] = card.where
         if card.kind == "X":
             _instance(flat, block, card, pins, path, over, depth)
         else:
-            flat.where[card.name + path] = card.where
             ADD[card.kind](flat, block, card, pins, path, over.get(card.name))
 
 

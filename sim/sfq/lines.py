@@ -83,7 +83,7 @@ class Reader:
             elif word == "FILE":
                 lines.append(Line(".FILE " + line.text.split(None, 1)[-1], line.where))
             else:
-                lines.append(Line(line.text.upper(), line.where))
+                lines.append(Line(" ".join(line.text.upper().split()), line.where))
         return lines
 
     def include(self, line: Line, folder: Path | None) -> list[Line]:

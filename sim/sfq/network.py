@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from export.sfq_netlist import pulse_points
 from export.sfq_program import SfqProgram, Wiring
-from export.to_deck import pulse_points
 from sim.run import Counts, Run, versions
 from sim.sfq.circuit import Circuit
 from sim.sfq.deck import loads
@@ -62,7 +62,9 @@ def run(
 
 def _plain(circuit: Circuit, x: Array | None, traces: list[str], progress: Progress | None) -> Run:
     if x is not None:
-        raise ValueError("this deck has no '* spikeport' line that says which source is which input; run it with x=None")
+        raise ValueError(
+            "a deck without '* spikeport' line does not say which source is which input; run it with x=None"
+        )
     done = transient(circuit, watch=(), probes=traces or None, progress=progress)
     ledger = _Ledger(circuit, {}, {})
     ledger.add(done)
@@ -70,7 +72,12 @@ def _plain(circuit: Circuit, x: Array | None, traces: list[str], progress: Progr
 
 
 def _wired(
-    circuit: Circuit, wiring: Wiring, x: Array | None, traces: list[str], probes: Sequence[str], progress: Progress | None
+    circuit: Circuit,
+    wiring: Wiring,
+    x: Array | None,
+    traces: list[str],
+    probes: Sequence[str],
+    progress: Progress | None,
 ) -> Run:
     pulses = None if x is None else _pulses(wiring, x)
     samples, steps = (1, wiring.steps) if pulses is None else pulses.shape[:2]
@@ -102,7 +109,8 @@ def _wired(
     shown |= {f"{n}.s": s for n, s in spikes.items() if not probes or f"{n}.s" in probes}
     out = _run(ledger, y, wiring.step_s, shown, runs)
     lag = max(wiring.latency_s[wiring.output_node])
-    note = f"y: latency of {lag * 1e12:.1f} ps removed, windows of {wiring.step_s * 1e12:g} ps from a quarter step before it"
+    width = wiring.step_s * 1e12
+    note = f"y: latency of {lag * 1e12:.1f} ps removed; windows of {width:g} ps begin a quarter step before it"
     return replace(out, latency_steps=round(lag / wiring.step_s), notes=(*out.notes, note), versions=versions("numba"))
 
 
@@ -135,7 +143,8 @@ def _traces(wiring: Wiring | None, probes: Sequence[str]) -> list[str]:
 def _pulses(wiring: Wiring, x: Array) -> npt.NDArray[np.bool_]:
     """``x`` as flat booleans. Errors: ``ValueError`` for a shape that is not the network's, or no 0/1 pulses."""
     if x.ndim < 2 or x.shape[2:] != wiring.input_shape or not x.shape[0] or not x.shape[1]:
-        raise ValueError(f"{wiring.network}: x must be (samples, T, {', '.join(map(str, wiring.input_shape))}), got {x.shape}")
+        shape = ", ".join(map(str, wiring.input_shape))
+        raise ValueError(f"{wiring.network}: x must be (samples, T, {shape}), got {x.shape}")
     if not np.isin(x, (0, 1)).all():
         bad = x[~np.isin(x, (0, 1))][0]
         raise ValueError(
@@ -150,7 +159,9 @@ def _driven(circuit: Circuit, wiring: Wiring, pulses: npt.NDArray[np.bool_]) -> 
     at = {name: k for k, name in enumerate(circuit.voltages.names)}
     for name, (index, sign) in wiring.sources.items():
         if name not in at:
-            raise ValueError(f"{wiring.network}: the deck has no source {name} that its '* spikeport' line names; export it again")
+            raise ValueError(
+                f"{wiring.network}: the '* spikeport' line names {name}, no source of the deck; export again"
+            )
         peak = sign * wiring.peak_V
         times, values = pulse_points(pulses[:, index], wiring.start_s[index], wiring.step_s, peak, wiring.rise_s)
         shapes[at[name]] = Pwl(tuple(times), tuple(values))
@@ -188,7 +199,8 @@ class _Ledger:
     def __post_init__(self) -> None:
         tran = self.circuit.tran
         self.step_s = 0.0 if tran is None else tran.step_s
-        self.ic_nA = {n: round(float(i) * 1e9) for n, i in zip(self.circuit.junctions.names, self.circuit.junctions.ic_A, strict=True)}
+        junctions = self.circuit.junctions
+        self.ic_nA = {n: round(float(i) * 1e9) for n, i in zip(junctions.names, junctions.ic_A, strict=True)}
         self.bias_nA: dict[str, int] = {}
         for name, shape in zip(self.circuit.currents.names, self.circuit.currents.shapes, strict=True):
             owner = self.owner(name)

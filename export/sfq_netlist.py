@@ -1,0 +1,219 @@
+"""Drawing a deck cell by cell: lines, splitter trees, somas, mergers, and the text that comes of it.
+
+Instances are ``XI<input><P|N>..`` and ``XL<layer>N<neuron>..``, nodes are named after the cell that drives them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from export.program import CapacityError
+from export.sfq_map import Layer, Neuron
+from export.sfq_program import Wiring
+from hardware.sfq import Technology, library, parts
+
+
+def pulse_points(
+    spikes: npt.NDArray[np.bool_], start_s: float, step_s: float, peak_V: float, rise_s: float
+) -> tuple[list[float], list[float]]:
+    """Times (s) and values (V) of the line through one triangle of area ``peak_V rise_s`` per spike of ``(T,)``."""
+    times, values = [0.0], [0.0]
+    for t in np.flatnonzero(spikes):
+        at = start_s + float(t) * step_s
+        times += [at, at + rise_s, at + 2 * rise_s]
+        values += [0.0, peak_V, 0.0]
+    return times, values
+
+
+@dataclass(frozen=True)
+class Line:
+    """A node that carries pulses (or anti-pulses); ``arrival_s``: slip of the first junction behind it."""
+
+    node: str
+    arrival_s: float
+    negative: bool = False
+
+
+@dataclass
+class Netlist:
+    tech: Technology
+    body: list[str] = field(default_factory=list)
+    used: dict[str, float | None] = field(default_factory=dict)
+    junctions: int = 0
+    bias_A: float = 0.0
+    widest: int = 0
+    sources: dict[str, tuple[int, int]] = field(default_factory=dict)
+    neurons: dict[str, list[str]] = field(default_factory=dict)
+    latency_s: dict[str, list[float]] = field(default_factory=dict)
+    synapses: dict[str, list[str]] = field(default_factory=dict)
+
+    def cell(self, name: str, kind: str, *into: Line, out: str | None = None, count: int = 1) -> list[Line]:
+        """Draw ``X<name>``; its output lines, at nodes named after it unless ``out`` names the one."""
+        cell = self.tech.cells[kind]
+        outs = [out or f"{name.lower()}{'abc'[k] if count > 1 else ''}" for k in range(count)]
+        self.body.append(f"X{name} {kind} {' '.join(i.node for i in into)} {' '.join(outs)}")
+        self.used.setdefault(kind, None)
+        self.junctions += cell.junctions
+        self.bias_A += cell.bias_A
+        arrival = max(i.arrival_s for i in into) + cell.delay_s
+        return [Line(o, arrival, kind in ("JTLN", "SPLITN", "INV")) for o in outs]
+
+    def jtl(self, name: str, line: Line) -> Line:
+        """A JTL of the line's polarity."""
+        return self.cell(name, "JTLN" if line.negative else "JTL", line)[0]
+
+    def spread(self, name: str, line: Line, count: int) -> list[Line]:
+        """``count`` copies of a line by a balanced splitter tree, a JTL behind each output."""
+        if count < 2:
+            return [line][:count]
+        halves = self.cell(f"{name}S", "SPLITN" if line.negative else "SPLIT", line, count=2)
+        left, right = (self.jtl(f"{name}{k}J", half) for k, half in zip("AB", halves, strict=True))
+        return self.spread(f"{name}A", left, count - count // 2) + self.spread(f"{name}B", right, count // 2)
+
+    def inputs(self, index: int) -> dict[int, Line]:
+        """The driven lines of an input by sign; a line that no synapse takes is not drawn, see :meth:`fan_out`."""
+        start = self.tech.numbers["drive_delay_s"]
+        return {sign: Line(f"i{index}{'p' if sign > 0 else 'n'}", start, sign < 0) for sign in (1, -1)}
+
+    def fan_out(self, lines: dict[int, Line], sign: int, count: int) -> list[Line]:
+        """``count`` lines of one sign from an input (both signs are driven)."""
+        if not count:
+            return []
+        line = lines[sign]
+        name = line.node.upper()
+        index = int(name[1:-1])
+        self.sources[f"V{name}"] = (index, sign)
+        return self.spread(name, self.jtl(f"{name}2", self.jtl(f"{name}1", line)), count)
+
+    def fan_out_hidden(self, line: Line, positive: int, negative: int) -> tuple[list[Line], list[Line]]:
+        """Positive and negative copies of a neuron's line; an inverter makes the second kind."""
+        name = line.node.upper()
+        if not positive + negative:
+            self.body.append(f"R{name} {line.node} 0 3")
+        copies = self.spread(f"{name}P", line, positive + (1 if negative else 0))
+        if not negative:
+            return copies, []
+        turned = self.cell(f"{name}V", "INV", copies.pop())[0]
+        return copies, self.spread(f"{name}N", self.jtl(f"{name}VJ", turned), negative)
+
+    def layer(self, k: int, layer: Layer, lines: list[dict[int, Line]], last: bool) -> list[dict[int, Line]]:
+        """Draw a layer; its neurons' lines."""
+        weights = np.array([n.weights for n in layer.neurons])
+        branches: list[list[Line]] = [[] for _ in layer.neurons]
+        for source, line in enumerate(lines):
+            plus, minus = (np.maximum(sign * weights[:, source], 0) for sign in (1, -1))
+            if -1 in line:
+                copies = [self.fan_out(line, 1, int(plus.sum())), self.fan_out(line, -1, int(minus.sum()))]
+            else:
+                copies = list(self.fan_out_hidden(line[1], int(plus.sum()), int(minus.sum())))
+            for j in range(len(layer.neurons)):
+                for copy, wanted in zip(copies, (plus[j], minus[j]), strict=True):
+                    branches[j] += [copy.pop(0) for _ in range(int(wanted))]
+        self.neurons[layer.node], self.latency_s[layer.node], self.synapses[layer.node] = [], [], []
+        drawn = enumerate(zip(layer.neurons, branches, strict=True))
+        return [{1: self.neuron(f"L{k}N{j}", layer.node, neuron, into, last)} for j, (neuron, into) in drawn]
+
+    def neuron(self, name: str, node: str, neuron: Neuron, branches: list[Line], last: bool) -> Line:
+        """A soma with its synapses, or a relay, and the JTL behind it; noted in the tables."""
+        if neuron.bias_A is None:
+            line, seen = self.relay(name, node, branches)
+        else:
+            line, seen = self.soma(name, node, neuron.bias_A, branches)
+        line = self.jtl(f"{name}J", line)
+        if last:
+            half = self.tech.cells["JTL"].delay_s / 2
+            seen = (f"B1|X2|X{name}O", line.arrival_s + half)
+            line = self.jtl(f"{name}O", line)
+            self.body.append(f"R{name} {line.node} 0 3")
+        self.neurons[node].append(seen[0])
+        self.latency_s[node].append(seen[1])
+        return Line(line.node, line.arrival_s)
+
+    def soma(self, name: str, node: str, bias_A: float, branches: list[Line]) -> tuple[Line, tuple[str, float]]:
+        """Synapses into a summing node, and the soma there."""
+        into = f"{name.lower()}i"
+        ends = []
+        for k, branch in enumerate(branches):
+            ends += self.cell(f"{name}Y{k}", "SYNM" if branch.negative else "SYNP", branch, out=into)
+            self.synapses[node].append(f"B1|X1|X{name}Y{k}")
+        summed = Line(into, max(e.arrival_s for e in ends))
+        own = self.tech.numbers["soma_bias_A"]
+        uA = round(bias_A * 1e6)
+        kind = "SOMA" if uA == round(own * 1e6) else f"SOMA{'M' if uA < 0 else ''}{abs(uA)}"
+        out = self.cell(name, "SOMA", summed)[0]
+        self.body[-1] = self.body[-1].replace(" SOMA ", f" {kind} ", 1)
+        self.used[kind] = bias_A
+        self.bias_A += abs(bias_A) - own
+        self.widest = max(self.widest, len(branches))
+        return out, (f"B1|X1|X{name}", summed.arrival_s)
+
+    def relay(self, name: str, node: str, branches: list[Line]) -> tuple[Line, tuple[str, float]]:
+        """Mergers pairwise until one line is left, a JTL between two levels."""
+        if len(branches) == 1:
+            self.synapses[node].append(f"B1|X1|X{name}J")
+            return branches[0], (f"B1|X1|X{name}J", branches[0].arrival_s)
+        lines, at, direct = list(branches), 0, {b.node for b in branches}
+        while len(lines) > 1:
+            merged: list[Line] = []
+            for a, b in zip(lines[::2], lines[1::2], strict=False):
+                mid = f"{name}M{at}"
+                self.synapses[node] += [f"B1|{p}|X{mid}" for p, i in (("X1", a), ("X3", b)) if i.node in direct]
+                out = self.cell(mid, "MERGE", a, b)[0]
+                merged.append(out if len(lines) == 2 else self.jtl(f"{mid}J", out))
+                at += 1
+            lines = merged + (lines[-1:] if len(lines) % 2 else [])
+        return lines[0], (f"B1|X5|X{name}M{at - 1}", lines[0].arrival_s)
+
+    def usage(self) -> dict[str, tuple[int, int]]:
+        """Junctions, bias in uA, branches of the widest soma."""
+        limit = self.tech.numbers
+        return {
+            "junctions": (self.junctions, int(limit["junctions_max"])),
+            "bias_uA": (round(self.bias_A * 1e6), round(limit["bias_max_A"] * 1e6)),
+            "branches_per_soma": (self.widest, int(limit["branches_max"])),
+        }
+
+    def check(self) -> None:
+        """Raise :class:`CapacityError` for what is over its limit."""
+        for what, (used, most) in self.usage().items():
+            if used > most:
+                raise CapacityError(f"deck: needs {used} {what}, {self.tech.name} allows {most}; use fewer synapses")
+
+    def text(self, wiring: Wiring, pattern: npt.NDArray[np.float64]) -> str:
+        """The whole deck: the wiring as a comment, the cells that are used, sources, instances, .tran and .print."""
+        latest = max(t for ts in wiring.latency_s.values() for t in ts)
+        stop = math.ceil((max(wiring.start_s) + (len(pattern) + 1) * wiring.step_s + latest) * 1e12)
+        step = self.tech.numbers["solver_step_s"] * 1e12
+        head = [
+            f"* {wiring.network}: {self.junctions} junctions, {self.bias_A * 1e3:.2f} mA; {self.tech.title}",
+            "* open with: josim-cli -a 1 -o out.csv <this file>; the next line is read by spikeport",
+            f"* spikeport {wiring.to_json()}",
+        ]
+        drive = [f"{name} {name[1:].lower()} 0 {self.source(wiring, name, pattern)}" for name in wiring.sources]
+        shown = [f".print p({j.replace('|', '.')})" for js in wiring.neurons.values() for j in js]
+        return "\n".join([*head, *self.cells(), *drive, *self.body, f".tran {step:g}p {stop}p", *shown, ".end", ""])
+
+    def source(self, wiring: Wiring, name: str, pattern: npt.NDArray[np.float64]) -> str:
+        """One source's shape, in ps and uV."""
+        index, sign = wiring.sources[name]
+        spikes = pattern[:, index] > 0
+        times, values = pulse_points(spikes, wiring.start_s[index], wiring.step_s, sign * wiring.peak_V, wiring.rise_s)
+        pairs = [f"{t * 1e12:.10g}p {v * 1e6:.10g}u" for t, v in zip(times, values, strict=True)]
+        return f"pwl({' '.join(pairs if len(pairs) > 1 else [*pairs, '1p 0'])})"
+
+    def cells(self) -> list[str]:
+        """The model and every subcircuit that is used, parts first, somas with their bias."""
+        model, cells = library()
+        wanted: dict[str, str] = {}
+        for kind, bias in self.used.items():
+            if bias is not None and kind != "SOMA":
+                base = cells["SOMA"].replace(".subckt SOMA ", f".subckt {kind} ", 1)
+                own = f"{round(self.tech.numbers['soma_bias_A'] * 1e6)}u"
+                cells[kind] = base.replace(f"5p {own})", f"5p {round(bias * 1e6)}u)", 1)
+            for part in parts(cells[kind]):
+                wanted.setdefault(part, cells[part])
+        return [model, *wanted.values(), *(cells[k] for k in self.used if k != "SOMA" or self.used[k] is not None)]
