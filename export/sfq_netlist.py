@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from export.network import Loss
 from export.program import CapacityError
 from export.sfq_map import Layer, Neuron
 from export.sfq_program import Wiring
@@ -31,10 +32,15 @@ def pulse_points(
 
 @dataclass(frozen=True)
 class Line:
-    """A node that carries pulses (or anti-pulses); ``arrival_s``: slip of the first junction behind it."""
+    """A node that carries pulses (or anti-pulses).
+
+    The first junction behind it slips ``arrival_s`` after the input pulse on the fastest way, ``latest_s`` on the
+    slowest.
+    """
 
     node: str
     arrival_s: float
+    latest_s: float
     negative: bool = False
 
 
@@ -50,6 +56,7 @@ class Netlist:
     neurons: dict[str, list[str]] = field(default_factory=dict)
     latency_s: dict[str, list[float]] = field(default_factory=dict)
     synapses: dict[str, list[str]] = field(default_factory=dict)
+    skew_ps: dict[str, float] = field(default_factory=dict)
 
     def cell(self, name: str, kind: str, *into: Line, out: str | None = None, count: int = 1) -> list[Line]:
         """Draw ``X<name>``; its output lines, at nodes named after it unless ``out`` names the one."""
@@ -59,8 +66,9 @@ class Netlist:
         self.used.setdefault(kind, None)
         self.junctions += cell.junctions
         self.bias_A += cell.bias_A
-        arrival = max(i.arrival_s for i in into) + cell.delay_s
-        return [Line(o, arrival, kind in ("JTLN", "SPLITN", "INV")) for o in outs]
+        first, latest = min(i.arrival_s for i in into), max(i.latest_s for i in into)
+        negative = kind in ("JTLN", "SPLITN", "INV")
+        return [Line(o, first + cell.delay_s, latest + cell.delay_s, negative) for o in outs]
 
     def jtl(self, name: str, line: Line) -> Line:
         """A JTL of the line's polarity."""
@@ -77,7 +85,7 @@ class Netlist:
     def inputs(self, index: int) -> dict[int, Line]:
         """The driven lines of an input by sign; a line that no synapse takes is not drawn, see :meth:`fan_out`."""
         start = self.tech.numbers["drive_delay_s"]
-        return {sign: Line(f"i{index}{'p' if sign > 0 else 'n'}", start, sign < 0) for sign in (1, -1)}
+        return {sign: Line(f"i{index}{'p' if sign > 0 else 'n'}", start, start, sign < 0) for sign in (1, -1)}
 
     def fan_out(self, lines: dict[int, Line], sign: int, count: int) -> list[Line]:
         """``count`` lines of one sign from an input (both signs are driven)."""
@@ -129,9 +137,12 @@ class Netlist:
             seen = (f"B1|X2|X{name}O", line.arrival_s + half)
             line = self.jtl(f"{name}O", line)
             self.body.append(f"R{name} {line.node} 0 3")
+        apart_ps = (line.latest_s - line.arrival_s) * 1e12
+        if apart_ps > self.skew_ps.get(node, 0.1):
+            self.skew_ps[node] = apart_ps
         self.neurons[node].append(seen[0])
         self.latency_s[node].append(seen[1])
-        return Line(line.node, line.arrival_s)
+        return line
 
     def soma(self, name: str, node: str, bias_A: float, branches: list[Line]) -> tuple[Line, tuple[str, float]]:
         """Synapses into a summing node, and the soma there."""
@@ -140,7 +151,7 @@ class Netlist:
         for k, branch in enumerate(branches):
             ends += self.cell(f"{name}Y{k}", "SYNM" if branch.negative else "SYNP", branch, out=into)
             self.synapses[node].append(f"B1|X1|X{name}Y{k}")
-        summed = Line(into, max(e.arrival_s for e in ends))
+        summed = Line(into, min(e.arrival_s for e in ends), max(e.latest_s for e in ends))
         own = self.tech.numbers["soma_bias_A"]
         uA = round(bias_A * 1e6)
         kind = "SOMA" if uA == round(own * 1e6) else f"SOMA{'M' if uA < 0 else ''}{abs(uA)}"
@@ -152,21 +163,28 @@ class Netlist:
         return out, (f"B1|X1|X{name}", summed.arrival_s)
 
     def relay(self, name: str, node: str, branches: list[Line]) -> tuple[Line, tuple[str, float]]:
-        """Mergers pairwise until one line is left, a JTL between two levels."""
+        """A balanced tree of mergers, a JTL between two levels; the earliest branches go where it is deepest."""
         if len(branches) == 1:
             self.synapses[node].append(f"B1|X1|X{name}J")
             return branches[0], (f"B1|X1|X{name}J", branches[0].arrival_s)
-        lines, at, direct = list(branches), 0, {b.node for b in branches}
-        while len(lines) > 1:
-            merged: list[Line] = []
-            for a, b in zip(lines[::2], lines[1::2], strict=False):
-                mid = f"{name}M{at}"
-                self.synapses[node] += [f"B1|{p}|X{mid}" for p, i in (("X1", a), ("X3", b)) if i.node in direct]
-                out = self.cell(mid, "MERGE", a, b)[0]
-                merged.append(out if len(lines) == 2 else self.jtl(f"{mid}J", out))
-                at += 1
-            lines = merged + (lines[-1:] if len(lines) % 2 else [])
-        return lines[0], (f"B1|X5|X{name}M{at - 1}", lines[0].arrival_s)
+        merged = self.merge(f"{name}M", node, sorted(branches, key=lambda b: b.arrival_s))
+        return merged, (f"B1|X5|X{name}M0", merged.arrival_s)
+
+    def merge(self, name: str, node: str, lines: list[Line]) -> Line:
+        """One line of many; the root is ``<name>0``, the halves of it ``<name>A0`` and ``<name>B0``."""
+        half = (len(lines) + 1) // 2
+        ends = []
+        for part, port, side in ((lines[:half], "X1", "A"), (lines[half:], "X3", "B")):
+            if len(part) == 1:
+                self.synapses[node].append(f"B1|{port}|X{name}0")
+                ends.append(part[0])
+            else:
+                ends.append(self.jtl(f"{name}{side}J", self.merge(f"{name}{side}", node, part)))
+        return self.cell(f"{name}0", "MERGE", *ends)[0]
+
+    def losses(self) -> list[Loss]:
+        """Trees of different depth: pulses of one step come at different times."""
+        return [Loss(node, "pulses of one step arrive apart by up to, ps", ps) for node, ps in self.skew_ps.items()]
 
     def usage(self) -> dict[str, tuple[int, int]]:
         """Junctions, bias in uA, branches of the widest soma."""

@@ -106,12 +106,13 @@ class Wiring:
 class SfqProgram:
     """``deck``: the netlist as text, self-contained if we wrote it. ``wiring`` None: somebody's plain deck.
 
-    ``folder``: where the deck's includes are; None refuses them.
+    ``folder``: where the deck's includes are; None refuses them. ``source``: the deck's name in messages.
     """
 
     deck: str
     wiring: Wiring | None = None
     folder: Path | None = None
+    source: str = "<text>"
     machine: ClassVar[str] = "sfq"
 
     @property
@@ -157,8 +158,8 @@ class SfqProgram:
             raise PackageError(f"{path}: cannot be read ({error.strerror}); give a deck that 'export' wrote") from None
         line = next((s for s in text.splitlines() if s.startswith(MARK)), None)
         if line is None:
-            return cls(text, None, path.resolve().parent)
+            return cls(text, None, path.resolve().parent, str(path))
         try:
-            return cls(text, Wiring.from_json(line[len(MARK) - 1 :]))
+            return cls(text, Wiring.from_json(line[len(MARK) - 1 :]), source=str(path))
         except ValueError as error:
             raise PackageError(f"{path}: its '* spikeport' line is damaged ({error}); export it again") from None

@@ -76,7 +76,7 @@ def to_deck(
         synapses=net.synapses,
         owners=owners,
         usage=net.usage(),
-        losses=(*network.losses, *drawing.losses),
+        losses=(*network.losses, *drawing.losses, *net.losses()),
     )
     return SfqProgram(net.text(wiring, pattern), wiring)
 

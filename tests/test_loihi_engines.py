@@ -168,13 +168,19 @@ def test_time_of_a_step_is_the_slowest_core_and_the_barrier() -> None:
     for name, timing in load_profile("loihi1").timing.items():
         want = 0.0
         for t in range(32):
-            n = {k: int(r[t - s].sum()) if 0 <= t - s < 30 else 0 for (k, r), s in zip(rasters.items(), (0, 1, 2), strict=True)}
+            n = {
+                k: int(r[t - s].sum()) if 0 <= t - s < 30 else 0
+                for (k, r), s in zip(rasters.items(), (0, 1, 2), strict=True)
+            }
             generate = [
                 n["in"] * timing.axon_out_s,
                 12 * timing.neuron_s + n["h"] * (timing.spike_s + timing.axon_out_s),
                 4 * timing.neuron_s + n["o"] * timing.spike_s,
             ]
-            receive = [n["in"] * (timing.axon_in_s + 12 * timing.synapse_s), n["h"] * (timing.axon_in_s + 4 * timing.synapse_s)]
+            receive = [
+                n["in"] * (timing.axon_in_s + 12 * timing.synapse_s),
+                n["h"] * (timing.axon_in_s + 4 * timing.synapse_s),
+            ]
             want += max(*generate, *receive) + timing.sync_s(2)
         got = counting.seconds(made, rasters, routes(made), timing)
         assert got == pytest.approx(want, rel=1e-12), name
@@ -212,14 +218,23 @@ def test_delayed_and_recurrent_networks_keep_their_time() -> None:
     rng = np.random.default_rng(5)
 
     def w(n: int, m: int) -> Any:
-        return (rng.integers(-40, 60, (n, m)) / 64).astype(np.float64)
+        return (rng.integers(-62, 60, (n, m)) / 64).astype(np.float64)
 
     law = Law(Decay(0.5, 0.75), threshold=1.0 + 1 / 256, fires=">")
     nodes = {
         "in": Input((10,)), "w1": Linear(w(12, 10)), "a": Spiking(law), "w2": Linear(w(12, 12)), "b": Spiking(law),
         "skip": Linear(w(12, 10)), "back": Linear(w(12, 12)), "w3": Linear(w(5, 12)), "o": Spiking(law), "out": Output(),
     }  # fmt: skip
-    edges = [("in", "w1"), ("w1", "a"), ("a", "w2"), ("w2", "b"), ("in", "skip"), ("skip", "b"), ("b", "w3"), ("w3", "o")]
+    edges = [
+        ("in", "w1"),
+        ("w1", "a"),
+        ("a", "w2"),
+        ("w2", "b"),
+        ("in", "skip"),
+        ("skip", "b"),
+        ("b", "w3"),
+        ("w3", "o"),
+    ]
     net = Network(nodes, [*(Edge(*e) for e in edges), Edge("o", "out"), Edge("b", "back"), Edge("back", "b", 1)])
     net.check()
     made = compile_loihi(net)

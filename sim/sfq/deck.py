@@ -87,10 +87,11 @@ def load(path: str | Path, include_root: str | Path | None = None) -> Deck:
     return _parse(reader.file(file, str(path), Where(str(path), 1)), str(path))
 
 
-def loads(text: str, base_dir: str | Path | None = None) -> Deck:
-    """Read a deck from a string. Includes are refused unless ``base_dir`` names their folder. Raises DeckError."""
+def loads(text: str, base_dir: str | Path | None = None, source: str = "<text>") -> Deck:
+    """Read a deck from a string; ``source`` is its name in messages. Includes are refused unless ``base_dir`` names
+    their folder. Raises DeckError."""
     root = Path(base_dir).resolve() if base_dir is not None else None
-    return _parse(Reader(root).text(text, "<text>", root), "<text>")
+    return _parse(Reader(root).text(text, source, root), source)
 
 
 def _parse(lines: list[Line], source: str) -> Deck:

@@ -51,7 +51,7 @@ def run(
     """
     start = time.perf_counter()
     program = program if isinstance(program, SfqProgram) else SfqProgram.load(program)
-    circuit = loads(program.deck, program.folder).flatten()
+    circuit = loads(program.deck, program.folder, program.source).flatten()
     traces = _traces(program.wiring, probes)
     if program.wiring is None:
         done = _plain(circuit, x, traces, progress)
