@@ -178,7 +178,16 @@ def _layer(
         bias, lost = _bias(owner, row, law, step, technology)
         neurons.append(Neuron(tuple(int(w) for w in row), bias))
         losses += lost
-    return Layer(name, tuple(neurons)), losses
+    return Layer(name, tuple(neurons)), _gathered(name, losses)
+
+
+def _gathered(name: str, losses: list[Loss]) -> list[Loss]:
+    """One entry for the neurons of a layer that lose the same: the largest of them."""
+    worst: dict[str, float] = {}
+    for loss in losses:
+        if abs(loss.size) >= abs(worst.get(loss.what, 0.0)):
+            worst[loss.what] = loss.size
+    return [Loss(name, what, size) for what, size in worst.items()]
 
 
 def _relays(row: npt.NDArray[np.int64], law: _Normal) -> bool:

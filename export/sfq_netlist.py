@@ -206,8 +206,10 @@ class Netlist:
         latest = max(t for ts in wiring.latency_s.values() for t in ts)
         stop = math.ceil((max(wiring.start_s) + (len(pattern) + 1) * wiring.step_s + latest) * 1e12)
         step = self.tech.numbers["solver_step_s"] * 1e12
+        current = f"{self.bias_A * 1e3:.2f} mA"
         head = [
-            f"* {wiring.network}: {self.junctions} junctions, {self.bias_A * 1e3:.2f} mA; {self.tech.title}",
+            # a name with a line break must not become a line of the deck
+            " ".join(f"* {wiring.network}: {self.junctions} junctions, {current}; {self.tech.title}".split()),
             "* open with: josim-cli -a 1 -o out.csv <this file>; the next line is read by spikeport",
             f"* spikeport {wiring.to_json()}",
         ]

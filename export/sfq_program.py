@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import ClassVar
 
@@ -93,6 +93,9 @@ class Wiring:
         driven = all(0 <= i < inputs and s in (1, -1) for i, s in self.sources.values())
         if not math.isfinite(self.peak_V) or not driven:
             raise ValueError("a source is of no input")
+        words = (self.network, self.input_node, self.output_node, *self.owners.values())
+        if not all(isinstance(w, str) for w in words):
+            raise ValueError("a node's name is no text")
         names = [*self.sources, *(j for group in (self.neurons, self.synapses) for js in group.values() for j in js)]
         if not all(isinstance(n, str) and _NAME.match(n) for n in names):
             raise ValueError("a source or junction has a name that no deck has")
@@ -112,7 +115,7 @@ class SfqProgram:
     deck: str
     wiring: Wiring | None = None
     folder: Path | None = None
-    source: str = "<text>"
+    source: str = field(default="<text>", compare=False)
     machine: ClassVar[str] = "sfq"
 
     @property

@@ -58,15 +58,23 @@ def to_deck(
     for k, layer in enumerate(drawing.layers, start=1):
         lines = net.layer(k, layer, lines, last=k == len(drawing.layers))
     net.check()
+    wiring = _wiring(network, drawing, net, tech, len(pattern), starts)
+    return SfqProgram(net.text(wiring, pattern), wiring)
+
+
+def _wiring(
+    network: Network, drawing: Plan, net: Netlist, tech: Technology, steps: int, starts: tuple[float, ...]
+) -> Wiring:
+    """What the deck's comment line says: the drawing's names beside the network's."""
     owners = {"I": drawing.input_node} | {f"L{k}": layer.node for k, layer in enumerate(drawing.layers, start=1)}
-    wiring = Wiring(
+    return Wiring(
         network=network.name,
         technology=tech.name,
         input_node=drawing.input_node,
         input_shape=drawing.input_shape,
         output_node=drawing.layers[-1].node,
         step_s=drawing.step_s,
-        steps=len(pattern),
+        steps=steps,
         start_s=starts,
         peak_V=tech.numbers["pulse_peak_V"],
         rise_s=tech.numbers["pulse_rise_s"],
@@ -78,7 +86,6 @@ def to_deck(
         usage=net.usage(),
         losses=(*network.losses, *drawing.losses, *net.losses()),
     )
-    return SfqProgram(net.text(wiring, pattern), wiring)
 
 
 def _pattern(x: npt.ArrayLike, drawing: Plan) -> npt.NDArray[np.float64]:

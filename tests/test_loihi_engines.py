@@ -223,7 +223,8 @@ def test_delayed_and_recurrent_networks_keep_their_time() -> None:
     law = Law(Decay(0.5, 0.75), threshold=1.0 + 1 / 256, fires=">")
     nodes = {
         "in": Input((10,)), "w1": Linear(w(12, 10)), "a": Spiking(law), "w2": Linear(w(12, 12)), "b": Spiking(law),
-        "skip": Linear(w(12, 10)), "back": Linear(w(12, 12)), "w3": Linear(w(5, 12)), "o": Spiking(law), "out": Output(),
+        "skip": Linear(w(12, 10)), "back": Linear(w(12, 12)), "w3": Linear(w(5, 12)), "o": Spiking(law),
+        "out": Output(),
     }  # fmt: skip
     edges = [
         ("in", "w1"),

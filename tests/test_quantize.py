@@ -27,6 +27,10 @@ def _same_numbers_in_any_order() -> None:
     RNG.bit_generator.state = SEED
 
 
+def normal(*shape: int) -> Any:
+    return RNG.normal(0.1, 0.5, shape)
+
+
 def spikes(*shape: int, rate: float = 0.3) -> Any:
     return (RNG.random(shape) < rate).astype(np.float64)
 
@@ -200,11 +204,11 @@ def test_pooling_before_a_convolution_becomes_one_convolution(padding: int) -> N
 @pytest.mark.parametrize(
     "chain",
     [
-        {"pool": AvgPool2d((3, 3), (2, 2), (1, 1)), "conv": Conv2d(RNG.normal(0.1, 0.5, (3, 2, 2, 2)))},
-        {"pool": AvgPool2d((2, 2), (2, 2)), "conv": Conv2d(RNG.normal(0.1, 0.5, (3, 2, 3, 3)), None, (2, 1), (1, 1), (2, 1))},
-        {"pool": AvgPool2d((2, 2), (2, 2)), "flat": Flatten(), "fc": Linear(RNG.normal(0.1, 0.5, (7, 50)))},
-        {"conv": Conv2d(RNG.normal(0.1, 0.5, (4, 1, 3, 3)), RNG.normal(0, 0.1, 4), groups=2), "flat": Flatten()},
-        {"flat": Flatten(), "a": Linear(RNG.normal(0, 0.3, (9, 242)), RNG.normal(0, 1, 9)), "b": Linear(RNG.normal(0, 1, (5, 9)))},
+        {"pool": AvgPool2d((3, 3), (2, 2), (1, 1)), "conv": Conv2d(normal(3, 2, 2, 2))},
+        {"pool": AvgPool2d((2, 2), (2, 2)), "conv": Conv2d(normal(3, 2, 3, 3), None, (2, 1), (1, 1), (2, 1))},
+        {"pool": AvgPool2d((2, 2), (2, 2)), "flat": Flatten(), "fc": Linear(normal(7, 50))},
+        {"conv": Conv2d(normal(4, 1, 3, 3), normal(4), groups=2), "flat": Flatten()},
+        {"flat": Flatten(), "a": Linear(normal(9, 242), normal(9)), "b": Linear(normal(5, 9))},
         {"pool": AvgPool2d((2, 2), (2, 2))},
         {"flat": Flatten()},
         {},
@@ -352,7 +356,8 @@ def test_weights_that_are_not_numbers_are_refused() -> None:
 
 def test_a_loop_shorter_than_its_connections_is_refused() -> None:
     nodes = {
-        "in": Input((3,)), "w": Linear(W), "a": Spiking(), "u": Linear(W), "b": Spiking(), "back": Linear(W), "out": Output(),
+        "in": Input((3,)), "w": Linear(W), "a": Spiking(), "u": Linear(W), "b": Spiking(), "back": Linear(W),
+        "out": Output(),
     }  # fmt: skip
     edges = [Edge(*e) for e in (("in", "w"), ("w", "a"), ("a", "u"), ("u", "b"), ("b", "out"), ("b", "back"))]
     with pytest.raises(MappingError, match="a loop has more connections than steps of delay"):

@@ -90,34 +90,35 @@ def add_conv(
     Input position p adds, for each of its ``runs[pointer[p]:pointer[p + 1]]`` = (where in out, where in w, length), a
     contiguous piece of ``w[channel]`` (int16) to ``acc``, of whatever integer type holds the sums.
     """
-    step = channels // groups
-    size = spk.shape[1]
-    n_in = per_in * groups
+    width, n_in = channels // groups, per_in * groups
+    events = np.empty(spk.shape[1] + 1, np.int64)
     for t in range(out.shape[0]):
         row = first + t - shift
         if row < 0 or row >= spk.shape[0]:
             continue
+        count = 0
+        for i in range(spk.shape[1]):
+            events[count] = i
+            count += spk[row, i] != 0
+        if count == 0:
+            continue
         acc[:] = 0
-        any_ = False
-        for i in range(size):
-            p = spk[row, i]
-            if p == 0:
-                continue
-            any_ = True
-            place, channel = i // n_in, i % n_in
-            base = channel // per_in * step
-            rows = w[channel]
+        for e in range(count):
+            place, channel = events[e] // n_in, events[e] % n_in
+            base = channel // per_in * width
             for k in range(pointer[place], pointer[place + 1]):
-                a, b, length = runs[k, 0] + base, runs[k, 1], runs[k, 2]
+                to, of, length = runs[k, 0] + base, runs[k, 1], runs[k, 2]
+                into, piece = acc[to : to + length], w[channel, of : of + length]
                 if graded:
+                    p = np.int64(spk[row, events[e]])
                     for j in range(length):
-                        acc[a + j] += np.int64(p) * rows[b + j]
+                        into[j] += p * piece[j]
                 else:
                     for j in range(length):
-                        acc[a + j] += rows[b + j]
-        if any_:
-            for j in range(out.shape[1]):
-                out[t, j] += np.int32(((np.int64(acc[j]) + 8388608) & 16777215) - 8388608)
+                        into[j] += piece[j]
+        to_ = out[t]
+        for j in range(out.shape[1]):
+            to_[j] += ((np.int32(acc[j]) + 8388608) & 16777215) - 8388608
 
 
 @compiled
