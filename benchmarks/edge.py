@@ -143,9 +143,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def main() -> None:
     """Run the processes one after the other and print the ratios."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=5)
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--steps", type=int, default=16)

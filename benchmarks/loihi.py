@@ -3,7 +3,8 @@
     A   784-512-10, dense, 10 % input
     B   28x28x1 - conv 5x5x16 stride 2 - conv 3x3x32 stride 2 - 10, 10 % input
 
-Every fast result is compared bit for bit with the reference before it is timed. ``python benchmarks/loihi.py [--quick]``
+Every fast result is compared bit for bit with the reference before it is timed.
+``python benchmarks/loihi.py [--quick]``
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from export.loihi import ConvEdge, DenseEdge, InputNode, Lif, LoihiProgram
 from export.to_loihi import assemble

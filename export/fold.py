@@ -22,9 +22,7 @@ Weighted: TypeAlias = Linear | Conv2d
 SAMPLES = 8
 
 
-def fold(
-    node: Weighted, norm: nn.BatchNorm1d | nn.BatchNorm2d, in_shape: Shape, name: str
-) -> tuple[Weighted, Loss]:
+def fold(node: Weighted, norm: nn.BatchNorm1d | nn.BatchNorm2d, in_shape: Shape, name: str) -> tuple[Weighted, Loss]:
     """``node`` with ``norm`` in it, and the largest absolute change of the output on random spikes.
 
     Errors: ``ValueError`` where the norm has no running statistics or another number of channels.
@@ -41,9 +39,7 @@ def fold(
     bias = 0.0 if node.bias is None else node.bias.astype(np.float64)
     kind = node.weight.dtype
     weight = node.weight * gain.reshape(-1, *[1] * (node.weight.ndim - 1))
-    folded = replace(
-        node, weight=weight.astype(kind), bias=((bias - _array(mean)) * gain + shift).astype(kind)
-    )
+    folded = replace(node, weight=weight.astype(kind), bias=((bias - _array(mean)) * gain + shift).astype(kind))
     size = _difference(node, folded, norm, in_shape)
     what = f"BatchNorm folded in {kind}; largest absolute change of the output on random spikes"
     return folded, Loss(name, what, size)
@@ -54,9 +50,7 @@ def _difference(before: Weighted, after: Weighted, norm: nn.Module, in_shape: Sh
     x = torch.from_numpy(draw.astype(before.weight.dtype))
     n: Any = norm
     with torch.no_grad():
-        y = functional.batch_norm(
-            apply(before, x), n.running_mean, n.running_var, n.weight, n.bias, False, 0.0, n.eps
-        )
+        y = functional.batch_norm(apply(before, x), n.running_mean, n.running_var, n.weight, n.bias, False, 0.0, n.eps)
         return float((y - apply(after, x)).abs().max())
 
 

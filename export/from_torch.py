@@ -43,9 +43,7 @@ Value: TypeAlias = tuple[str, ...]
 """Names of the nodes whose sum a value is."""
 
 
-def from_torch(
-    module: nn.Module, input_shape: Shape, *, dt_s: float = 1e-3, name: str | None = None
-) -> Network:
+def from_torch(module: nn.Module, input_shape: Shape, *, dt_s: float = 1e-3, name: str | None = None) -> Network:
     """The network that ``module`` computes in evaluation mode, checked; its nodes are named by module path.
 
     ``input_shape``: one step of one sample. What folding changed is in ``Network.losses``; ``module`` is left
@@ -95,9 +93,7 @@ class _Builder:
             raise MappingError(f"{name}: is used twice; give every use its own module, leave a time loop out")
         shapes = {self.shapes[v] for v in value}
         if len(shapes) > 1 or len(set(value)) < len(value):
-            raise MappingError(
-                f"{name}: cannot add {' + '.join(value)} of shapes {sorted(shapes)}; shapes must agree"
-            )
+            raise MappingError(f"{name}: cannot add {' + '.join(value)} of shapes {sorted(shapes)}; shapes must agree")
         try:
             self.shapes[name] = node.out_shape(next(iter(shapes), ()))
         except ValueError as error:
@@ -152,9 +148,7 @@ class _Builder:
             elif n.op == "call_module" and len(args) == len(n.args) == 1 and not n.kwargs:
                 child = module.get_submodule(str(n.target))
                 if _kind(child) in NORMS and len(n.args[0].users) > 1:
-                    raise MappingError(
-                        f"{label}.{n.target}: cannot be folded, its input is used elsewhere too"
-                    )
+                    raise MappingError(f"{label}.{n.target}: cannot be folded, its input is used elsewhere too")
                 values[n] = self.convert(child, f"{path}.{n.target}" if path else str(n.target), args[0])
             elif n.target in ADDS and len(args) == len(n.args) == 2 and not n.kwargs:
                 values[n] = args[0] + args[1]
@@ -167,7 +161,7 @@ class _Builder:
 
 def _traced(module: nn.Module, label: str) -> fx.Graph:
     class Tracer(fx.Tracer):
-        def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
+        def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
             return bool(_kind(m)) or is_layer(type(m)) or not m._modules
 
     modes = [(m, m.training) for m in module.modules()]
@@ -213,9 +207,7 @@ def _read_conv2d(m: Any) -> Conv2d:
             raise ValueError(f"has padding 'same' with kernel {m.kernel_size}, which is uneven; give numbers")
         padding = tuple(p // 2 for p in full)
     bias = None if m.bias is None else _array(m.bias, "bias")
-    return Conv2d(
-        _array(m.weight, "weight"), bias, _pair(m.stride), _pair(padding), _pair(m.dilation), m.groups
-    )
+    return Conv2d(_array(m.weight, "weight"), bias, _pair(m.stride), _pair(padding), _pair(m.dilation), m.groups)
 
 
 def _read_avgpool2d(m: Any) -> AvgPool2d:
@@ -227,9 +219,7 @@ def _read_avgpool2d(m: Any) -> AvgPool2d:
 
 def _read_flatten(m: Any) -> Flatten:
     if (m.start_dim, m.end_dim) != (1, -1):
-        raise ValueError(
-            f"flattens axes {m.start_dim} to {m.end_dim}; only 1 to -1 is mapped, all but the batch"
-        )
+        raise ValueError(f"flattens axes {m.start_dim} to {m.end_dim}; only 1 to -1 is mapped, all but the batch")
     return Flatten()
 
 

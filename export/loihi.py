@@ -97,7 +97,7 @@ class DenseEdge:
         d = self.delays
         return (self.delay, self.delay) if d is None or not d.size else (int(d.min()), int(d.max()))
 
-    def links(self, src: Shape, dst: Shape) -> tuple[Int, Int]:  # noqa: ARG002  the shapes are the matrix's
+    def links(self, src: Shape, dst: Shape) -> tuple[Int, Int]:
         """Source and target index of every non-zero synapse."""
         to, of = np.nonzero(self.w)
         return of, to

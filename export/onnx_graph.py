@@ -18,9 +18,7 @@ from export.onnx_step import State, Step
 from export.package import Arrays, PackageError
 
 
-def step_graph(
-    network: Network, watch: bool
-) -> tuple[onnx.GraphProto, list[dict[str, Any]], dict[str, Shape]]:
+def step_graph(network: Network, watch: bool) -> tuple[onnx.GraphProto, list[dict[str, Any]], dict[str, Shape]]:
     """The graph of one step, its states and its watched outputs as ``OnnxProgram`` lists them."""
     step = Step(network)
     inputs = [step.info("x", ["N", *step.shapes[network.input]])]
@@ -33,9 +31,7 @@ def step_graph(
     return graph, [s.to_dict() for s in step.states], watched
 
 
-def scan_graph(
-    network: Network, watch: bool
-) -> tuple[onnx.GraphProto, list[dict[str, Any]], dict[str, Shape]]:
+def scan_graph(network: Network, watch: bool) -> tuple[onnx.GraphProto, list[dict[str, Any]], dict[str, Shape]]:
     """One Scan over the leading axis of ``x``; the body captures the weights of the outer graph."""
     step = Step(network, suffix="_t")
     watched = step.watched if watch else {}
@@ -54,9 +50,7 @@ def scan_graph(
     )
     begin = [
         helper.make_node("Shape", ["x"], ["x.shape"]),
-        helper.make_node(
-            "Slice", ["x.shape", step.index("x.one", [1]), step.index("x.two", [2])], ["x.batch"]
-        ),
+        helper.make_node("Slice", ["x.shape", step.index("x.one", [1]), step.index("x.two", [2])], ["x.batch"]),
         *(node for s in step.states for node in _begin(step, s)),
     ]
     scan = helper.make_node(
@@ -83,9 +77,7 @@ def _begin(step: Step, state: State) -> list[onnx.NodeProto]:
     ]
 
 
-def write(
-    graph: onnx.GraphProto, meta: Mapping[str, str], opset: int, ir_version: int
-) -> tuple[bytes, dict[str, str]]:
+def write(graph: onnx.GraphProto, meta: Mapping[str, str], opset: int, ir_version: int) -> tuple[bytes, dict[str, str]]:
     """The file's bytes, checked by onnx in full with shape inference, and the metadata with the seal."""
     model = helper.make_model(
         graph,

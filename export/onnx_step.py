@@ -89,9 +89,7 @@ class Step:
 
     def emit(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         """Add one node whose result is ``name``; gives the result's name."""
-        self.nodes.append(
-            helper.make_node(op, list(inputs), [self.named(name)], name=self.named(name), **attributes)
-        )
+        self.nodes.append(helper.make_node(op, list(inputs), [self.named(name)], name=self.named(name), **attributes))
         return self.named(name)
 
     def scalar(self, name: str, value: float) -> str:
@@ -234,13 +232,7 @@ def element_type(network: Network) -> np.dtype[Any]:
     Errors: ``MappingError`` for mixed or other types, and for float64 with a convolution or pooling, which
     onnxruntime has for float32 only.
     """
-    types = {
-        a.dtype
-        for _, n in network
-        if isinstance(n, Linear | Conv2d)
-        for a in (n.weight, n.bias)
-        if a is not None
-    }
+    types = {a.dtype for _, n in network if isinstance(n, Linear | Conv2d) for a in (n.weight, n.bias) if a is not None}
     if not types <= {np.dtype(np.float32), np.dtype(np.float64)} or len(types) > 1:
         found = ", ".join(sorted(str(t) for t in types))
         raise MappingError(f"{network.name}: weights of {found}; make all of them float32 before the export")

@@ -172,9 +172,7 @@ def _program(network: Network, form: str, watch: bool, opset: int) -> OnnxProgra
 
     if not 13 <= opset <= 21:
         raise ValueError(f"opset: must be 13 to 21, which browsers and onnxruntime both read, got {opset}")
-    graph, states, watched = (onnx_graph.step_graph if form == "step" else onnx_graph.scan_graph)(
-        network, watch
-    )
+    graph, states, watched = (onnx_graph.step_graph if form == "step" else onnx_graph.scan_graph)(network, watch)
     used = sum(a.nbytes for a in network.to_manifest()[1].values())
     if used > MAX_BYTES:
         raise CapacityError(f"{network.name}: weights need {used} bytes, an .onnx file holds {MAX_BYTES}")

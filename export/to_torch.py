@@ -42,11 +42,7 @@ class NetworkModule(nn.Module):
         self.depth = {n: max((e.delay for e in network.targets(n)), default=0) for n in self.plan}
         self.shapes = network.shapes()
         self.layers = nn.ModuleDict(
-            {
-                _key(n): _layer(node, dtype)
-                for n, node in network
-                if isinstance(node, Linear | Conv2d | AvgPool2d)
-            }
+            {_key(n): _layer(node, dtype) for n, node in network if isinstance(node, Linear | Conv2d | AvgPool2d)}
         )
 
     def forward(self, x: Tensor, state: GraphState | None = None) -> tuple[Tensor, GraphState]:
@@ -114,9 +110,7 @@ def run_torch(
     """
     shape = network.shapes()[network.input]
     if x.ndim != len(shape) + 2 or x.shape[2:] != shape or not x.shape[0] or not x.shape[1]:
-        raise ValueError(
-            f"{network.name}: x must be (samples, T, {', '.join(map(str, shape))}), got {x.shape}"
-        )
+        raise ValueError(f"{network.name}: x must be (samples, T, {', '.join(map(str, shape))}), got {x.shape}")
     module = to_torch(network, dtype=dtype)
     ys: list[npt.NDArray[Any]] = []
     spikes: dict[str, list[npt.NDArray[np.uint8]]] = {n: [] for n in network.spiking()}

@@ -75,9 +75,7 @@ class ParametricSpiking(Spiking):
 
     def __init__(self, law: Law, surrogate: Surrogate | None = None) -> None:
         if not isinstance(law.charge, Rate) or not 0.0 < law.charge.rate < 1.0:
-            raise ValueError(
-                f"ParametricSpiking.law: charge must be Rate with 0 < rate < 1, got {law.charge}"
-            )
+            raise ValueError(f"ParametricSpiking.law: charge must be Rate with 0 < rate < 1, got {law.charge}")
         super().__init__(law, surrogate)
         self._start = law.charge
         self.w = nn.Parameter(torch.logit(torch.tensor(law.charge.rate)))
@@ -188,6 +186,4 @@ def _timeless(module: nn.Module) -> bool:
     kind = type(module)
     if kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d):
         return not module.training  # in training: statistics and masks per step
-    return kind in TIMELESS or (
-        isinstance(module, nn.Flatten) and kind is nn.Flatten and module.start_dim == 1
-    )
+    return kind in TIMELESS or (isinstance(module, nn.Flatten) and kind is nn.Flatten and module.start_dim == 1)

@@ -125,9 +125,7 @@ def train(
                 break
             for group, lr in zip(optim.param_groups, base, strict=True):
                 group["lr"] = lr * schedule(epoch, epochs)
-            mean, right = _epoch(
-                model, x, y, method, loss, batch, optim, _rng(seed, epoch), epoch, checkpoint
-            )
+            mean, right = _epoch(model, x, y, method, loss, batch, optim, _rng(seed, epoch), epoch, checkpoint)
             done.loss.append(mean)
             done.accuracy.append(right)
             done.test_accuracy.append(math.nan if held_out is None else evaluate(model, *held_out))
@@ -212,9 +210,7 @@ def _check(epochs: int, batch: int, target: float | None, test: object) -> None:
         raise ValueError(f"train: target {target} is a test accuracy; give test=(x, y)")
 
 
-def _save(
-    path: Path, model: nn.Module, optim: torch.optim.Optimizer, done: Training, about: dict[str, Any]
-) -> None:
+def _save(path: Path, model: nn.Module, optim: torch.optim.Optimizer, done: Training, about: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     history = {"loss": done.loss, "accuracy": done.accuracy, "test_accuracy": done.test_accuracy}
     torch.save(
@@ -262,9 +258,7 @@ def _resume(
         return Training(**saved["history"])
     except (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError) as error:
         says = " ".join(str(error).split())
-        raise ValueError(
-            f"checkpoint {path}: cannot go on from it ({says}); delete it to start anew"
-        ) from None
+        raise ValueError(f"checkpoint {path}: cannot go on from it ({says}); delete it to start anew") from None
     except Exception as error:
         if type(error).__name__ != "UnpicklingError":  # torch raises a class that only pickle can name
             raise

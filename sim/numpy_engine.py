@@ -109,13 +109,7 @@ def apply(node: Node, x: Array) -> Array:
 
 def element_type(network: Network) -> np.dtype[Any]:
     """float32, or what the weights have together."""
-    types = [
-        a.dtype
-        for _, n in network
-        if isinstance(n, Linear | Conv2d)
-        for a in (n.weight, n.bias)
-        if a is not None
-    ]
+    types = [a.dtype for _, n in network if isinstance(n, Linear | Conv2d) for a in (n.weight, n.bias) if a is not None]
     return np.result_type(*types) if types else np.dtype(np.float32)
 
 

@@ -99,9 +99,9 @@ def test_window_shapes_are_torchs(
     conv = Conv2d(np.ones((4, 2 // groups, *kernel), np.float32), None, stride, padding, dilation, groups)
     x = torch.zeros(1, 2, *size)
     try:
-        expected = functional.conv2d(
-            x, torch.from_numpy(conv.weight), None, stride, padding, dilation, groups
-        ).shape[1:]
+        expected = functional.conv2d(x, torch.from_numpy(conv.weight), None, stride, padding, dilation, groups).shape[
+            1:
+        ]
     except RuntimeError:
         with pytest.raises(ValueError, match="does not fit"):
             conv.out_shape((2, *size))
@@ -204,9 +204,7 @@ REFUSED: dict[str, tuple[Callable[[], Network], str]] = {
     ),
     "no output": (lambda: chain(a=Input((4,)), s=Spiking()), "needs exactly one Output node, has 0"),
     "two inputs": (
-        lambda: Network(
-            {"a": Input((4,)), "c": Input((4,)), "b": Output()}, [Edge("a", "b"), Edge("c", "b")]
-        ),
+        lambda: Network({"a": Input((4,)), "c": Input((4,)), "b": Output()}, [Edge("a", "b"), Edge("c", "b")]),
         r"exactly one Input node, has 2: \['a', 'c'\]",
     ),
     "lonely": (

@@ -125,9 +125,7 @@ def test_same_bits_as_spikingjelly(node: Any) -> None:
             rate = float(np.mean(np.asarray(torch.stack(spikes))))
             assert 0.005 < rate < 0.9
             np.testing.assert_array_equal(np.stack([np.asarray(a) for a in s]), torch.stack(spikes).numpy())
-            np.testing.assert_array_equal(
-                np.stack([np.asarray(a) for a in v]), torch.stack(potentials).numpy()
-            )
+            np.testing.assert_array_equal(np.stack([np.asarray(a) for a in v]), torch.stack(potentials).numpy())
 
 
 @pytest.mark.parametrize("charge", [NoLeak(), Tau(3.0), Tau(3.0, False), Rate(0.3), Rate(0.3, False)])
@@ -174,9 +172,7 @@ def test_bad_law_is_refused(make: Any, says: str) -> None:
         make()
 
 
-@pytest.mark.parametrize(
-    "mine", [ATan(), Sigmoid(), Triangle(), Rectangular()], ids=lambda s: type(s).__name__
-)
+@pytest.mark.parametrize("mine", [ATan(), Sigmoid(), Triangle(), Rectangular()], ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("fires", [">=", ">"])
 def test_surrogate_forward_is_the_comparison(mine: Surrogate, fires: Any) -> None:
     law = Law(fires=fires)

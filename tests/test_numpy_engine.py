@@ -96,9 +96,7 @@ def test_convolution_is_torchs(stride: Any, padding: Any, dilation: Any, groups:
     assert apply(node, x).shape[1:] == node.out_shape(x.shape[1:])
 
 
-@pytest.mark.parametrize(
-    ("kernel", "stride", "padding"), [((2, 2), (2, 2), (0, 0)), ((3, 2), (2, 1), (1, 1))]
-)
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [((2, 2), (2, 2), (0, 0)), ((3, 2), (2, 1), (1, 1))])
 def test_pooling_has_the_bits_of_torch(kernel: Any, stride: Any, padding: Any) -> None:
     x = np.random.default_rng(0).normal(size=(3, 4, 9, 8)).astype(np.float32)
     want = F.avg_pool2d(torch.tensor(x), kernel, stride, padding).numpy()
@@ -192,9 +190,7 @@ def test_errors_name_the_rule() -> None:
 
 
 def test_graded_output_stays_real() -> None:
-    network = Network.sequential(
-        {"in": Input((2,)), "w": Linear(np.array([[0.5, 0.25]], np.float32)), "y": Output()}
-    )
+    network = Network.sequential({"in": Input((2,)), "w": Linear(np.array([[0.5, 0.25]], np.float32)), "y": Output()})
     assert run(network, np.ones((1, 1, 2), np.uint8)).y.tolist() == [[[0.75]]]
 
 
@@ -206,7 +202,5 @@ def test_needs_neither_torch_nor_onnx(tmp_path: Path) -> None:
         "heavy = ('torch', 'onnx', 'onnxruntime', 'numba')\n"
         "print([m for m in heavy if m in sys.modules], r.total('spikes') > 0)"
     )
-    out = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert out == "[] True\n"

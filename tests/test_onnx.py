@@ -114,9 +114,7 @@ def test_another_law_does_not_pass_as_rounding() -> None:
     x = spikes_in(network, samples=8, steps=16)
     truth = jelly(jelly_layers(network), x)[0]
     for tau, message in ((3.1, "spikes differ"), (3.0005, "threshold")):
-        other = run(
-            to_onnx_step(chain(replace(LAWS["tau3_soft"], charge=Tau(tau, decay_input=False)), grid=False)), x
-        )
+        other = run(to_onnx_step(chain(replace(LAWS["tau3_soft"], charge=Tau(tau, decay_input=False)), grid=False)), x)
         with pytest.raises(AssertionError, match=message):
             agree(network, x, truth, other.probes)
 
@@ -159,9 +157,7 @@ def test_batchnorm_folded_is_exact_and_its_drift_bounded() -> None:
     whole = jelly_layers(network)
     whole |= {"c1": nn.Sequential(conv, bn).eval(), "c2": nn.Sequential(conv2, bn2).eval()}
     unfolded, _ = jelly(whole, x)
-    drift = sum(int((unfolded[n] != found.probes[n]).sum()) for n in unfolded) / sum(
-        n.size for n in unfolded.values()
-    )
+    drift = sum(int((unfolded[n] != found.probes[n]).sum()) for n in unfolded) / sum(n.size for n in unfolded.values())
     assert drift <= 1e-4
     assert (unfolded["s3.s"].sum(1).argmax(-1) == found.y.sum(1).argmax(-1)).mean() >= 0.9
 

@@ -186,9 +186,5 @@ def test_saved_program_runs_without_torch(tmp_path: Path) -> None:
         f"r = run(OnnxProgram.load({str(tmp_path / 'net.onnx')!r}), np.ones((2, 5, 2, 12, 10), np.float32))\n"
         "print(early, 'torch' in sys.modules, r.total('spikes') > 0, sorted(r.counts))"
     )
-    out = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    assert out.startswith(
-        "[] False True ['acs', 'activation_bytes', 'effective_macs', 'elementwise_ops', 'macs',"
-    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert out.startswith("[] False True ['acs', 'activation_bytes', 'effective_macs', 'elementwise_ops', 'macs',")

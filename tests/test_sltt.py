@@ -143,9 +143,7 @@ def test_bptt_gradient_is_spikingjellys() -> None:
     mine = fully_connected(Law(Tau(2.0)))
     sj = nn.Sequential(
         *(
-            neuron.LIFNode(2.0, surrogate_function=surrogate.PiecewiseQuadratic(1.0))
-            if isinstance(m, Spiking)
-            else m
+            neuron.LIFNode(2.0, surrogate_function=surrogate.PiecewiseQuadratic(1.0)) if isinstance(m, Spiking) else m
             for m in mine
         )
     )

@@ -45,9 +45,7 @@ def task(samples: int = 96) -> tuple[Any, Any]:
 
 def small(seed: int = 0) -> Stack:
     torch.manual_seed(seed)
-    return Stack(
-        nn.Linear(20, 32), nn.BatchNorm1d(32), Spiking(), nn.Dropout(0.2), nn.Linear(32, 3), Spiking()
-    )
+    return Stack(nn.Linear(20, 32), nn.BatchNorm1d(32), Spiking(), nn.Dropout(0.2), nn.Linear(32, 3), Spiking())
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:
@@ -134,9 +132,7 @@ def test_digits_reach_95_percent_by_sltt() -> None:
     x, test = encode.rate(data.train_x, STEPS), encode.rate(data.test_x, STEPS)
     net = digits_net(seed=0)
     assert evaluate(net, test, data.test_y) < 0.3
-    train(
-        net, (x, data.train_y), method=SLTT(STEPS), epochs=EPOCHS, batch=BATCH, optimizer=adam(LEARNING_RATE)
-    )
+    train(net, (x, data.train_y), method=SLTT(STEPS), epochs=EPOCHS, batch=BATCH, optimizer=adam(LEARNING_RATE))
     assert evaluate(net, test, data.test_y) >= 0.95
     counts = predict(net, test)
     assert 0.005 < float(counts.mean()) / STEPS < 0.9

@@ -18,9 +18,7 @@ class Split:
     test_y: npt.NDArray[np.int64]
 
 
-def stratified(
-    x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], *, test_share: float, seed: int
-) -> Split:
+def stratified(x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], *, test_share: float, seed: int) -> Split:
     """Put ``round(test_share * n_c)`` samples of each class c into the test set; the same for the same seed.
 
     Errors: ``ValueError`` for a share outside (0, 1).

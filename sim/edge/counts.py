@@ -149,9 +149,7 @@ class Tally:
 
     def counts(self, samples: int, steps: int) -> Counts:
         """All events over ``samples x steps``; effective operations only if every layer's input was."""
-        out: Counts = {
-            e: {n: k * samples * steps for n, k in by.items()} for e, by in work(self.network).items()
-        }
+        out: Counts = {e: {n: k * samples * steps for n, k in by.items()} for e, by in work(self.network).items()}
         out["spikes"] = dict(self.spikes)
         if set(self.active) < set(self._inputs):
             return out

@@ -77,9 +77,7 @@ class Session:
         self._bind(len(next(iter(state.values()))))
         for name, buffer in self._states[self._turn].items():
             if name not in state or state[name].shape != buffer.shape:
-                raise ValueError(
-                    f"state: needs '{name}' of shape {buffer.shape}; give what Session.state gave"
-                )
+                raise ValueError(f"state: needs '{name}' of shape {buffer.shape}; give what Session.state gave")
             np.copyto(buffer, state[name])
 
     @property
@@ -91,9 +89,7 @@ class Session:
         self._batch, self._turn = batch, 0
         self._x = np.zeros((batch, *self.program.input_shape), self._dtype)
         self.outputs = {n: np.zeros((batch, *s), self._dtype) for n, s in self._names.items()}
-        first = {
-            s["name"]: np.full((batch, *s["shape"]), s["init"], self._dtype) for s in self.program.states
-        }
+        first = {s["name"]: np.full((batch, *s["shape"]), s["init"], self._dtype) for s in self.program.states}
         self._states = (first, {n: np.zeros_like(a) for n, a in first.items()})
         self._bindings = [self._binding(*self._states), self._binding(*self._states[::-1])]
 
@@ -129,9 +125,7 @@ def run(
     for at in range(0, len(x), batch):
         for t, values in advance(x[at : at + batch]):
             record.add(at, t, values)
-    notes = (
-        () if program.outputs else ("exported with watch=False: no hidden spikes, no effective operations",)
-    )
+    notes = () if program.outputs else ("exported with watch=False: no hidden spikes, no effective operations",)
     return record.run("onnx", start, "onnx", "onnxruntime", notes=notes)
 
 
@@ -145,9 +139,7 @@ def open_session(program: OnnxProgram, threads: int = 1) -> Any:
     try:
         return ort.InferenceSession(program.model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own types differ between its versions
-        raise PackageError(
-            f"onnxruntime {ort.__version__} refuses the program: {error}; export it again"
-        ) from error
+        raise PackageError(f"onnxruntime {ort.__version__} refuses the program: {error}; export it again") from error
 
 
 Values: TypeAlias = Iterator[tuple[int, dict[str, Array]]]
