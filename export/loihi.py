@@ -26,8 +26,7 @@ SignMode: TypeAlias = Literal["mixed", "excitatory", "inhibitory"]
 
 FORMAT = "loihi-int"
 VERSION = 1
-MAX_DELAY = 62
-"""Steps a synapse can delay (Davies et al. 2018, IEEE Micro 38(1): up to 62)."""
+MAX_DELAY = 62  # steps (Davies et al. 2018, IEEE Micro 38(1): up to 62)
 
 
 class ProgramError(ValueError):
@@ -36,7 +35,7 @@ class ProgramError(ValueError):
 
 @dataclass(frozen=True)
 class InputNode:
-    """Spikes from outside. ``message_bits`` 0: 0 or 1; else signed integers of magnitude below ``2**message_bits``."""
+    """Spikes from outside: 0 or 1, or with ``message_bits`` signed integers of magnitude below ``2**message_bits``."""
 
     shape: Shape
     message_bits: int = 0
@@ -127,7 +126,7 @@ class ConvEdge:
     kind: ClassVar[str] = "conv"
 
     def delay_range(self) -> tuple[int, int]:
-        """A convolution has no delay."""
+        """None has a delay."""
         return self.delay, self.delay
 
     def out_shape(self, src: Shape) -> Shape:
@@ -220,10 +219,6 @@ class LoihiProgram:
     def into(self, node: str) -> list[Edge]:
         """Connections into ``node``."""
         return [e for e in self.edges if e.dst == node]
-
-    def out_of(self, node: str) -> list[Edge]:
-        """Connections out of ``node``."""
-        return [e for e in self.edges if e.src == node]
 
     @cached_property
     def links(self) -> list[tuple[Int, Int]]:

@@ -227,24 +227,23 @@ def _fitted(task: Task, s: float) -> tuple[list[Int], int]:
 
 def _current(task: Task, weights: list[Int], s: float) -> float:
     """Largest magnitude of the current in weight units at e = 0: measured times a margin, or the worst input's."""
+    start = 0.0 if task.u0 is None else float(np.abs(task.u0).max()) * s
     if task.peak is not None:
-        return task.peak * MARGIN * s
+        return task.peak * MARGIN * s + start
     high, low = np.zeros(1), np.zeros(1)
     for w, payload in zip(weights, task.payloads, strict=True):
         flat = w.reshape(len(w), -1).astype(np.int64)
         up, down = np.where(flat > 0, flat, 0).sum(axis=1), -np.where(flat < 0, flat, 0).sum(axis=1)
         if payload > 1:  # signed: either sign of a weight can push either way
             up = down = up + down
-        up, down = up * payload, down * payload
-        if len(task.links) > 1:
+        if len(task.links) > 1:  # neurons of a matrix and channels of an image do not line up
             up, down = up.max(), down.max()
-        high, low = high + up, low + down
-    start = 0.0 if task.u0 is None else float(np.abs(task.u0).max()) * s
+        high, low = high + up * payload, low + down * payload
     return float(max(high.max(), low.max())) / (1.0 - task.a) + start
 
 
 def _room(task: Task, weights: list[Int], s: float) -> float:
-    return (WRAP - 64) / (64 * _current(task, weights, s)) if _current(task, weights, s) else 0.5
+    return (WRAP - 64) / (64 * max(1.0, _current(task, weights, s)))
 
 
 def _weight_losses(task: Task, weights: list[Int], s: float) -> list[Loss]:

@@ -21,6 +21,7 @@ from export.loihi import (
     Node,
     effective,
 )
+from export.loihi_check import MAX_MESSAGE_BITS
 from export.lower import Link, Lowered, as_matrix, lower
 from export.network import Loss, Network, Shape, Spiking
 from export.place import place
@@ -38,7 +39,6 @@ class Options:
     profile: str
     graded_bits: int
     soft_reset: bool
-    chips: int | None
 
 
 def compile_loihi(
@@ -57,10 +57,7 @@ def compile_loihi(
     input there could be. ``soft_reset=True`` lets reset "subtract" through as an extension of this engine. ``chips``:
     most chips to use. Errors: ``MappingError`` (node, rule, fix), ``CapacityError`` (layer, limit, need, have).
     """
-    load_profile(profile)
-    if not 0 <= graded_bits <= 24:
-        raise MappingError(f"{network.input}: graded_bits must be 0 to 24, got {graded_bits}")
-    options = Options(profile, graded_bits, soft_reset, chips)
+    options = Options(profile, graded_bits, soft_reset)
     lowered = lower(network)
     _refuse(network, options)
     start = _starts(network, lowered)
@@ -178,6 +175,9 @@ def _wait(link: Link, start: Mapping[str, int]) -> int:
 
 
 def _refuse(network: Network, options: Options) -> None:
+    load_profile(options.profile)
+    if not 0 <= options.graded_bits <= MAX_MESSAGE_BITS:
+        raise MappingError(f"{network.input}: graded_bits must be 0 to {MAX_MESSAGE_BITS}, got {options.graded_bits}")
     for name in network.spiking():
         if _law(network, name).reset == "subtract" and not options.soft_reset:
             raise MappingError(

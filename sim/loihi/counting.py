@@ -18,7 +18,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +31,7 @@ from hardware.loihi import DEFAULT_TIMING, Timing, load_profile
 from sim.run import Counts, Run, versions
 
 Array = npt.NDArray[Any]
+_LOADS: WeakKeyDictionary[LoihiProgram, dict[str, tuple[Array, Array]]] = WeakKeyDictionary()
 BLOCK = 4096
 """Chip steps whose load is computed at a time."""
 
@@ -120,7 +123,7 @@ def finish(
         wall_s=wall,
         machine_s=chip_s,
         notes=_notes(activity),
-        versions=versions("numba"),
+        versions=dict(_stamp()),
     )
 
 
@@ -155,28 +158,42 @@ def seconds(program: LoihiProgram, rasters: dict[str, Array], way: dict[str, Rou
     profile = load_profile(program.profile)
     cores = way[program.input].received.shape[1]
     tiles = len({profile.tile(c) for c in range(cores)})
-    idle = np.zeros(cores)
-    loads = {}
-    for n, route in way.items():
-        home = np.eye(cores, dtype=np.float32)[program.placement[n]]
-        lif = not isinstance(program.nodes[n], InputNode)
-        idle += timing.neuron_s * home.sum(axis=0) * lif
-        loads[n] = np.hstack([home * lif, home * route.messages[:, None], route.received, route.synapses])
+    idle = timing.neuron_s * sum(np.bincount(program.placement[n], minlength=cores) for n in program.lifs)
+    if program not in _LOADS:
+        _LOADS[program] = {n: _load(program, n, route) for n, route in way.items()}
+    loads = _LOADS[program]
     price = np.array([timing.spike_s, timing.axon_out_s, timing.axon_in_s, timing.synapse_s])
     steps = len(rasters[program.input]) + program.latency
     total = steps * timing.sync_s(tiles)
     for begin in range(0, steps, BLOCK):
         end = min(steps, begin + BLOCK)
         events = np.zeros((end - begin, 4 * cores))
-        for n, load in loads.items():
+        for n in loads:
             start = program.nodes[n].start
             rows = rasters[n][max(0, begin - start) : max(0, end - start)]
             first = max(0, start - begin)
-            events[first : first + len(rows)] += rows.astype(np.float32) @ load  # whole numbers below 2^24: exact
+            group, load = loads[n]  # whole numbers below 2^24: float32 is exact
+            events[first : first + len(rows)] += rows.astype(np.float32) @ group @ load
         cost = events.reshape(-1, 4, cores) * price[:, None]
         generate, receive = idle + cost[:, 0] + cost[:, 1], cost[:, 2] + cost[:, 3]
         total += float(np.maximum(generate, receive).max(axis=1).sum())
     return total
+
+
+@cache
+def _stamp() -> dict[str, str]:
+    return versions("numba")
+
+
+def _load(program: LoihiProgram, name: str, route: Route) -> tuple[Array, Array]:
+    """``(groups (neurons, n), events of a group's spike (n, 4 cores))``: most neurons of a core do the same."""
+    home = np.eye(route.received.shape[1], dtype=np.float32)[program.placement[name]]
+    fires = not isinstance(program.nodes[name], InputNode)
+    load = np.hstack([home * fires, home * route.messages[:, None], route.received, route.synapses]).astype(np.float32)
+    kinds, which = np.unique(load, axis=0, return_inverse=True)
+    if len(kinds) >= load.shape[1]:
+        return load, np.eye(load.shape[1], dtype=np.float32)
+    return np.eye(len(kinds), dtype=np.float32)[which.ravel()], kinds
 
 
 def _notes(activity: Activity) -> tuple[str, ...]:

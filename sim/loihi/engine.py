@@ -84,7 +84,7 @@ def run(
             if progress is not None:
                 progress(done / samples)
 
-    workers = min(samples, threads or len(os.sched_getaffinity(0)))
+    workers = min(samples, threads or _processors())
     if workers > 1 and plan.code is not fallback:
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(sample, range(samples)))
@@ -204,6 +204,10 @@ def _events(plan: Plan, given: Array, activity: Activity) -> None:
     each[program.input] = plan.outward(program.input, (given != 0).sum(axis=(0, 1)))
     for e, fan in zip(program.edges, program.fan_out, strict=True):
         activity.events[e.dst] += int(each[e.src] @ fan)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _plan(program: LoihiProgram, numba: bool | None) -> Plan:

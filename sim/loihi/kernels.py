@@ -42,9 +42,9 @@ def add_dense(spk: Any, first: Any, shift: Any, w: Any, group: Any, exp: Any, ou
             acc[:] = 0
             while e + 8 <= stop:
                 a, b, c, d = w[events[e]], w[events[e + 1]], w[events[e + 2]], w[events[e + 3]]
-                f, g, h, i_ = w[events[e + 4]], w[events[e + 5]], w[events[e + 6]], w[events[e + 7]]
+                f, g, h, r = w[events[e + 4]], w[events[e + 5]], w[events[e + 6]], w[events[e + 7]]
                 for j in range(m):
-                    acc[j] += np.int16(a[j] + b[j] + c[j] + d[j] + f[j] + g[j] + h[j] + i_[j])
+                    acc[j] += np.int16(a[j] + b[j] + c[j] + d[j] + f[j] + g[j] + h[j] + r[j])
                 e += 8
             while e < stop:
                 a = w[events[e]]
@@ -53,12 +53,8 @@ def add_dense(spk: Any, first: Any, shift: Any, w: Any, group: Any, exp: Any, ou
                 e += 1
             for j in range(m):
                 wide[j] += acc[j]
-        if exp >= 0:
-            for j in range(m):
-                to[j] += np.int32(wide[j] << exp)
-        else:
-            for j in range(m):
-                to[j] += wide[j] >> -exp
+        for j in range(m):
+            to[j] += np.int32(wide[j] << exp) if exp >= 0 else wide[j] >> -exp
 
 
 @compiled

@@ -121,12 +121,10 @@ class Plan:
 
     def outward(self, node: str, a: Array) -> Array:
         """Last axis from the engine's order to C order."""
-        order = self.order[node]
-        if order is None:
+        if self.order[node] is None:
             return a
-        out = np.empty_like(a)
-        out[..., order] = a
-        return out
+        c, h, w = self.program.nodes[node].shape
+        return np.moveaxis(a.reshape(*a.shape[:-1], h, w, c), -1, -3).reshape(a.shape)
 
 
 def make(program: LoihiProgram, numba: bool | None = None) -> Plan:
