@@ -6,7 +6,7 @@
 K is the number of branches of the soma, ``sum |w|``: a slip takes a flux quantum out of each. V' is free, it is the
 bias current. It is chosen so that the constant input at which the neuron begins to fire is the law's:
 ``V' = V (1 - b) / (1 - b')``. What then differs, in leak, reset and rounding of the bias, is listed as losses.
-Source: specs/sfq.md 3.3, 3.5, 4.1, and the measured rows of the technology's table.
+Source: docs/sfq.md 3.3, 3.5, 4.1, and the measured rows of the technology's table.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
     hidden, w < 0  SPLIT -> INV -> JTLN, once per presynaptic line
     output         -> JTL -> 3 ohm
 
-Source: specs/sfq.md 3.5 and 4.1.
+Source: docs/sfq.md 3.5 and 4.1.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Our traces against JoSIM's (v2.7, phase mode), deck by deck, aligned on the time column.
 
-Tolerance of specs/sfq.md 6.1: JoSIM prints 7 digits, so 1e-6 absolute up to 1 rad and 1e-6 relative above; 1e-4
+Tolerance of docs/sfq.md 6.1: JoSIM prints 7 digits, so 1e-6 absolute up to 1 rad and 1e-6 relative above; 1e-4
 relative for the two long rotating decks. Voltages and currents: 1e-6 of the column's largest value.
 """
 
@@ -52,7 +52,7 @@ def test_xor_counts(name: str, count: int) -> None:
 
 
 def test_pulse_times_of_the_cells() -> None:
-    """7 inputs by A, 1 by B, 8 at the merger's output; each JTL junction takes its 1.9 ps (specs/sfq.md 3.2)."""
+    """7 inputs by A, 1 by B, 8 at the merger's output; each JTL junction takes its 1.9 ps (docs/sfq.md 3.2)."""
     pulses = run("tb_cells").pulse_times
     assert [len(pulses(j)) for j in ("B1|X1|XA1", "B1|X2|XS0", "B1|X1|XB1", "B1|X2|XQ2")] == [7, 7, 1, 8]
     hops = pulses("B1|X2|XA2") - pulses("B1|X1|XA2")
@@ -73,7 +73,7 @@ def test_inverter_gives_antifluxons() -> None:
 
 
 def test_energy_of_the_xor_is_the_specs() -> None:
-    """419 slips, sum Ic Phi0 = 2.1e-16 J, 6.15 mA of bias, 37 junctions (specs/sfq.md 3.5)."""
+    """419 slips, sum Ic Phi0 = 2.1e-16 J, 6.15 mA of bias, 37 junctions (docs/sfq.md 3.5)."""
     r = run("xor_10")
     assert (sum(r.slips.values()), r.jj_count) == (419, 37)
     assert r.bias_current_A == pytest.approx(6.15e-3)

@@ -103,7 +103,7 @@ def test_rlc_ring(engine: Engine) -> None:
 
 
 def test_coupled_coils_give_the_phasor() -> None:
-    """R-L1 driven at 20 GHz, k = 0.4 to L2-R (specs/sfq.md 1.8 a): 2.5e-3 of the exact amplitude and phase."""
+    """R-L1 driven at 20 GHz, k = 0.4 to L2-R (docs/sfq.md 1.8 a): 2.5e-3 of the exact amplitude and phase."""
     deck = loads(
         "V1 1 0 sin(0 1m 20g)\nR1 1 2 10\nL1 2 0 20p\nL2 3 0 30p\nR2 3 0 5\nK1 L1 L2 0.4\n"
         ".tran 0.05p 400p\n.print v(3) i(L1)\n"

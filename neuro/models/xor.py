@@ -10,7 +10,7 @@ into it comes out.
 Training: real-valued weights behind, their nearest value in {-1, 0, 1} in front, gradient straight through.
 Two hidden neurons have bad local minima, so many starts are trained side by side, as one batched network whose
 replicas share nothing but the input; the one with the least training loss is taken.
-Source of the numbers: specs/sfq.md 3.2 and 3.5.
+Source of the numbers: docs/sfq.md 3.2 and 3.5.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DT_S, STEPS = 30e-12, 31
 """33.3 GHz, the highest rate here; 31 steps last 0.93 ns, which leaves the deck's 1 ns its 50 ps of ramp."""
 
 TAU_S = 100e-12
-"""L/R = 40 pH / 0.4 ohm of a synapse branch. Source: specs/sfq.md 3.2."""
+"""L/R = 40 pH / 0.4 ohm of a synapse branch. Source: docs/sfq.md 3.2."""
 
 STARTS, EPOCHS, BATCH, LEARNING_RATE = 64, 40, 64, 0.05
 DROP, LATE = 0.03, 1

@@ -1,6 +1,6 @@
 """Physical constants, with the digits JoSIM uses: traces must agree to the last printed digit.
 
-Source of every value: JoSIM ``include/JoSIM/Constants.hpp`` (CODATA 2014 values; specs/sfq.md 1.1). The SI of 2019
+Source of every value: JoSIM ``include/JoSIM/Constants.hpp`` (CODATA 2014 values; docs/sfq.md 1.1). The SI of 2019
 fixes e = 1.602176634e-19 C and h = 6.62607015e-34 J s; the difference in Phi0 is 7e-9 relative.
 """
 

@@ -1,7 +1,7 @@
 """A deck as written: blocks of cards, parameters, models and what to simulate and print.
 
 ``load`` and ``loads`` read JoSIM-style text; ``Deck.flatten`` makes the circuit. What is not supported is refused
-with its line, never skipped. Source of the syntax: specs/sfq.md 1.9 and the JoSIM sources named there.
+with its line, never skipped. Source of the syntax: docs/sfq.md 1.9 and the JoSIM sources named there.
 """
 
 from __future__ import annotations

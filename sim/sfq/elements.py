@@ -1,6 +1,6 @@
 """Element lines to cards: which kind, which nodes, which text is the value. Nothing is evaluated here.
 
-One function a kind of line, found by the first letter in ``PARSERS``. Source: specs/sfq.md 1.9.
+One function a kind of line, found by the first letter in ``PARSERS``. Source: docs/sfq.md 1.9.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
     bracket := '(' sum ')' | '[' sum ']' | '{' sum '}'
 
 A number takes one suffix (F P N U M K MEG X G T) and any unit letters after it: ``1pohm`` is 1e-12, ``5F`` is 5e-15.
-Text is compared without case. Source of the syntax: JoSIM Parameters.cpp and Misc.cpp, specs/sfq.md 1.9.
+Text is compared without case. Source of the syntax: JoSIM Parameters.cpp and Misc.cpp, docs/sfq.md 1.9.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Deck to circuit: subcircuits expanded, values computed, nodes numbered, everything checked that needs no step.
 
 Names grow outwards as in JoSIM: element ``B1`` of instance ``X1`` of ``XA1`` is ``B1|X1|XA1``; so do inner nodes.
-Source: JoSIM Netlist.cpp (names, pin order, overrides); specs/sfq.md 1.9.
+Source: JoSIM Netlist.cpp (names, pin order, overrides); docs/sfq.md 1.9.
 """
 
 from __future__ import annotations

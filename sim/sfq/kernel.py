@@ -1,6 +1,6 @@
 """The transient law compiled: the same steps as ``reference``, one pass over each kind of element, sparse solve inside.
 
-Costs of specs/sfq.md 2.2: junctions in three loops that vectorise (predict, sine, scatter), then one forward and one
+Costs of docs/sfq.md 2.2: junctions in three loops that vectorise (predict, sine, scatter), then one forward and one
 backward sweep through the nearly fill-free L of ``ldl``. The sine is a polynomial: reduced by pi in two parts, then the
 Taylor series to the 19th power, whose next term is below 3e-16 at pi/2.
 

@@ -1,6 +1,6 @@
 """Sparse A = L D L^T in minimum-degree order: the pattern once per topology, the numbers as often as needed.
 
-SFQ circuits are chains of small loops, so L has hardly more entries than A (specs/sfq.md 2.1). The pattern lists, for
+SFQ circuits are chains of small loops, so L has hardly more entries than A (docs/sfq.md 2.1). The pattern lists, for
 each column k, its rows and every product L[i,k] L[j,k] D[k] that later entries must subtract; the numeric part is then
 three flat loops, without search, the same for one circuit or many corners.
 """

@@ -6,7 +6,7 @@ G has three regions (RTYPE 1): 1/R0 below the gap VG - DELV/2, Ic/(ICFCT DELV) a
 1/RN throughout. Ic and C scale with the area, R0 and RN against it. Giving T, TC or D turns the temperature on:
 ``Delta = 1.76 kB TC sqrt(cos((pi/2)(T/TC)^2))``, ``RN = pi Delta/(2 e Ic) tanh(Delta/2kT)`` and
 ``F = sin(x)/q tanh(q Delta/2kT)/tanh(Delta/2kT)``, ``q = sqrt(1 - D sin^2(x/2))``.
-Source: JoSIM Model.hpp (defaults), JJ.cpp, Simulation.cpp; specs/sfq.md 1.3, 1.4.
+Source: JoSIM Model.hpp (defaults), JJ.cpp, Simulation.cpp; docs/sfq.md 1.3, 1.4.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sim.sfq.lines import Line, split_outside
 
 @dataclass(frozen=True)
 class JunctionModel:
-    """A ``.model`` line with its values; the defaults are JoSIM's (specs/sfq.md 1.3). SI units, radians, kelvin."""
+    """A ``.model`` line with its values; the defaults are JoSIM's (docs/sfq.md 1.3). SI units, radians, kelvin."""
 
     rtype: int = 1
     vg_V: float = 2.8e-3

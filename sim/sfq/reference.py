@@ -1,6 +1,6 @@
 """The transient law, readable: dense matrices, one step after the other. The spec that the fast engine is tested on.
 
-One step at time t = i h (specs/sfq.md 1.5, JoSIM's phase mode; no Newton iteration):
+One step at time t = i h (docs/sfq.md 1.5, JoSIM's phase mode; no Newton iteration):
 
  1. predict, per junction, from the past: ``v0 = 5/2 V1 - 2 V2 + 1/2 V3``, ``phi0 = 4/3 f1 - 1/3 f2 + (2h/3 sigma) v0``
  2. stop if ``|phi0 - f1| > 0.4 pi`` anywhere after the first 1 %; choose each region by ``|v0|``

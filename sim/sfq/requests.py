@@ -3,7 +3,7 @@
     DEVV x | DEVI x | DEVP x | PHASE x | NODEV a [b] | NODEP a [b]
     V(x) V(a,b) I(x) C(x) P(x) P(a,b)    @x[v] @x[c] @x[i] @x[p]    x#branch
 
-Names may be written ``B1.X1`` or ``B1|X1``. Source: JoSIM RelevantTrace.cpp; specs/sfq.md 1.9.
+Names may be written ``B1.X1`` or ``B1|X1``. Source: JoSIM RelevantTrace.cpp; docs/sfq.md 1.9.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 ``sample(t, h, t_stop)`` takes an array of times and the run's step and end, which some defaults need. Before t = 0
 (the settling steps) a PWL is 0 and every other shape is what its formula says.
-Source of the formulas and defaults: JoSIM Function.cpp; specs/sfq.md 1.8 c, g and 1.9.
+Source of the formulas and defaults: JoSIM Function.cpp; docs/sfq.md 1.8 c, g and 1.9.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ DONE, STEP_TOO_LARGE, NOT_SPD = 0, 1, 2
 """How a call ended: all steps or event buffer full, the phase guard, a matrix that is not positive definite."""
 
 GUARD_RAD = 0.4 * np.pi
-"""JoSIM's limit for a junction's predicted phase change in a step (Simulation.cpp; specs/sfq.md 1.6)."""
+"""JoSIM's limit for a junction's predicted phase change in a step (Simulation.cpp; docs/sfq.md 1.6)."""
 
 
 class State(NamedTuple):

@@ -1,7 +1,7 @@
 """A circuit and a step to the tables that an engine runs: conductances, places, constants. No time in here.
 
 BDF2 of a branch phase f with step h: ``D f = (3 f - 4 f1 + f2)/2h``. Each element is then a conductance for phase
-plus a current made of the past (specs/sfq.md 1.5, JoSIM's phase mode):
+plus a current made of the past (docs/sfq.md 1.5, JoSIM's phase mode):
 
     R   g = 3 sigma/(2 h R)              past  g (4/3 f1 - 1/3 f2)
     C   g = 9 C sigma/(4 h^2)            past  g (8/3 f1 - 22/9 f2 + 8/9 f3 - 1/9 f4)

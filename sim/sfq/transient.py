@@ -2,7 +2,7 @@
 
 Fixed step h, one linear solve a step (law: ``reference``; fast: ``kernel``). As in JoSIM, the run first settles for
 some hundred steps with the junction voltages held at 0, and starts again at h/2 when a junction's predicted phase moves
-more than 0.4 pi in one step after the first 1 %; the step really used is reported. Source: specs/sfq.md 1.5, 1.6.
+more than 0.4 pi in one step after the first 1 %; the step really used is reported. Source: docs/sfq.md 1.5, 1.6.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Energy:
-    """Energies of a run in J (specs/sfq.md 5).
+    """Energies of a run in J (docs/sfq.md 5).
 
     ``ic_phi0_J`` = sum of Ic Phi0 over all slips (the usual upper estimate). ``bias_J`` is the work of the current
     sources, ``source_J`` of the V and P sources: ``sum I sigma df``, exact for a constant current. ``resistor_J`` and
