@@ -66,11 +66,11 @@ def _node(name: str, node: Any) -> None:
     elif isinstance(node, Lif | Ternary):
         _lif(name, node)
     elif isinstance(node, SigmaDelta | Delta):
-        _within(name, "vth", node.vth, 0, STATE_MAX, "scale it down")
         _within(name, "spike_exp", node.spike_exp, 0, 7, "scale the weights instead")
         _within(name, "state_exp", node.state_exp, 0, 7, "scale the weights instead")
+        _within(name, "vth", node.vth, 0, STATE_MAX >> node.spike_exp + node.state_exp, "scale it down")
         if isinstance(node, SigmaDelta):
-            _array(name, "bias", node.bias, node.shape, STATE_MAX)
+            _array(name, "bias", node.bias, node.shape, STATE_MAX >> node.spike_exp + node.state_exp)
             if node.activation not in ("relu", "unit"):
                 raise ProgramError(f"{name}: activation must be 'relu' or 'unit', got {node.activation!r}")
     elif isinstance(node, ResonateFire):
@@ -87,7 +87,7 @@ def _lif(name: str, node: Lif | Ternary) -> None:
     _each(name, "du", node.du, node.shape, -1, 4095, "-1 means no current decay")
     _each(name, "dv", node.dv, node.shape, 0, 4096, "the chip decays by dv / 4096")
     _within(name, "bias_exp", node.bias_exp, -13, 7, "shift the mantissa")
-    _array(name, "bias", node.bias, node.shape, 4096)
+    _array(name, "bias", node.bias, node.shape, 4095, -4096)
     _array(name, "u0", node.u0, node.shape, STATE_MAX)
     _array(name, "v0", node.v0, node.shape, STATE_MAX)
     if isinstance(node, Ternary):
@@ -180,11 +180,13 @@ def _each(owner: str, what: str, value: int | Int, shape: tuple[int, ...], low: 
         _within(owner, what, v, low, high, fix)
 
 
-def _array(owner: str, what: str, value: Int | None, shape: tuple[int, ...], most: int) -> None:
+def _array(
+    owner: str, what: str, value: Int | None, shape: tuple[int, ...], most: int, least: int | None = None
+) -> None:
     if value is not None:
         _shape(owner, what, value, shape)
-        _within(owner, what, int(value.min()), -most, most, "scale it down")
-        _within(owner, what, int(value.max()), -most, most - (what == "bias" and most == 4096), "scale it down")
+        for v in (int(value.min()), int(value.max())):
+            _within(owner, what, v, -most if least is None else least, most, "scale it down")
 
 
 def _shape(owner: str, what: str, value: Int, shape: tuple[int, ...]) -> None:
