@@ -12,6 +12,7 @@ import typer
 
 from export.package import PackageError, write_npz
 from sim import engines
+from sim.lava.cli import app as lava
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +25,8 @@ app = typer.Typer(
     "spikeport run out/chip.npz --on loihi --input out/test.npz -o out/run-loihi; "
     "spikeport report out/run-* -o out.",
 )
+
+app.add_typer(lava, name="lava")
 
 Out = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 

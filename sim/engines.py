@@ -27,7 +27,8 @@ class Engine:
     """``name`` as in ``--on name``. ``kind``: the kind of program it takes; it compiles a Network to that kind.
 
     ``runner``: ``"module:function"`` with ``function(program, x, *, probes, progress) -> Run``.
-    ``needs``: importable modules, and ``extra``: what installs them. ``prices``: its default price table.
+    ``needs``: importable modules, and ``extra``: what installs them. ``prices``: its default price table. ``lacks``:
+    ``"module:function"`` that lists what else is missing, for an engine that is more than modules.
     """
 
     name: str
@@ -37,11 +38,13 @@ class Engine:
     needs: tuple[str, ...] = ()
     extra: str = ""
     prices: str | None = None
+    lacks: str = ""
 
     def missing(self) -> list[str]:
         """What is not there, with the command that installs it; empty means ready."""
         absent = [m for m in self.needs if importlib.util.find_spec(m) is None]
-        return [f"{', '.join(absent)}: pip install 'spikeport[{self.extra}]'"] if absent else []
+        found = [f"{', '.join(absent)}: pip install 'spikeport[{self.extra}]'"] if absent else []
+        return found + (_resolve(self.lacks)() if self.lacks else [])
 
 
 ENGINES = {
@@ -60,6 +63,14 @@ ENGINES = {
         ),
         Engine(
             "loihi-reference", "integer law, readable", "loihi", "sim.loihi.reference:run", prices="loihi1_davies2018"
+        ),
+        Engine(
+            "lava",
+            "lava-nc itself, in its worker",
+            "loihi",
+            "sim.lava.client:run",
+            prices="loihi1_davies2018",
+            lacks="sim.lava.setup:missing",
         ),
         Engine(
             "onnx",
