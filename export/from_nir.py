@@ -25,7 +25,7 @@ import numpy as np
 
 from export.network import Delay, Edge, Loss, Network, NetworkError, Node, Scale, Shape, Weighted, floats
 from export.nir_file import Raw, graph_dict, read_nir
-from export.nir_graph import Arc, closing, cyclic, flatten, ordered
+from export.nir_graph import Arc, breadth_first, closing, cyclic, flatten, ordered
 from export.nir_law import FIELDS, SPIKING, Step, Value, read_population, told_law
 from export.nir_layers import delay_steps, fold_gain, read_layer
 from export.program import MappingError
@@ -96,9 +96,11 @@ class _Builder:
         waits = early & cyclic(direct)
         order = ordered(list(self.known), [e for e in direct if e[1] not in waits])
         edges = [Edge(a, b, int((a, b) in late)) for a, b in self._sorted(flat.edges, order)]
-        for n in order:
-            into = [self.shapes[e.src] for e in edges if e.dst == n and e.src in self.shapes and not e.delay]
+        reached = breadth_first([start], flat.edges)
+        for n in (*reached, *sorted(set(order) - set(reached))):
+            into = [self.shapes[e.src] for e in edges if e.dst == n and e.src in self.shapes]
             self._add(n, into[0] if into else None, dt)
+        self.nodes = {n: self.nodes[n] for n in order}
         for n, gain in self.gains.items():
             edges = self._fold(n, gain, edges)
         network = Network(self.nodes, self._lines(edges), dt, self.label, ())
@@ -181,10 +183,8 @@ class _Builder:
             else:
                 node, notes = read_layer(name, raw, shape)
                 self.losses += [Loss(name, what, size) for what, size in notes]
-            if kind != "Input":
-                shape = self._fed(name, shape) if not (isinstance(node, Delay) and node.early) else node.steps.shape
             node.check()
-            self.shapes[name] = node.out_shape(shape or ())
+            self.shapes[name] = node.out_shape(self._fed(name, shape) if kind != "Input" else ())
         except (MappingError, NetworkError):
             raise
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:

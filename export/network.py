@@ -167,27 +167,27 @@ class Network:
     def shapes(self) -> dict[str, Shape]:
         """Output shape of every node. Errors: :class:`NetworkError` naming the node."""
         known: dict[str, Shape] = {}
-        late = {e.dst for e in self.edges if e.delay} | {n for n in self.nodes if self.early(n)}
-        for name in self.order():
-            node = self.nodes[name]
-            if isinstance(node, Delay) and node.early:
-                known[name] = node.steps.shape
-                continue
-            incoming = {known[e.src] for e in self.sources(name) if e.src in known}
+        left = self.order()
+        while left:
+            for name in left:
+                node = self.nodes[name]
+                edges = sorted(self.sources(name), key=lambda e: e.delay > 0)
+                if isinstance(node, Input | Delay) or any(e.src in known for e in edges):
+                    into = next((known[e.src] for e in edges if e.src in known), ())
+                    try:
+                        known[name] = node.steps.shape if isinstance(node, Delay) else node.out_shape(into)
+                    except ValueError as error:
+                        raise NetworkError(f"{name}: {error}") from None
+            if not (done := [n for n in left if n in known]):
+                raise NetworkError(f"{left[0]}: nothing leads to it; connect it or remove it")
+            left = [n for n in left if n not in done]
+        for name, node in self.nodes.items():
+            incoming = {known[e.src] for e in self.sources(name)}
             if len(incoming) > 1:
                 raise NetworkError(f"{name}: inputs of different shapes {sorted(incoming)} cannot add")
-            if not incoming and not isinstance(node, Input):
-                raise NetworkError(f"{name}: nothing undelayed leads to it; connect it or remove it")
-            try:
-                known[name] = node.out_shape(next(iter(incoming), ()))
-            except ValueError as error:
-                raise NetworkError(f"{name}: {error}") from None
-        for name in sorted(late):
-            into = {known[s.src] for s in self.sources(name)}
-            if len(into) > 1 or (self.early(name) and into != {known[name]}):
-                takes = f", it takes {known[name]}" if self.early(name) else ""
-                raise NetworkError(f"{name}: inputs of different shapes {sorted(into)} cannot add{takes}")
-        return known
+            if isinstance(node, Delay) and incoming != {known[name]}:
+                raise NetworkError(f"{name}: takes {known[name]}, got {', '.join(map(str, incoming)) or 'nothing'}")
+        return {n: known[n] for n in self.order()}
 
     def check(self) -> None:
         """Raise :class:`NetworkError` unless the network can run: nodes, edges, order, shapes."""

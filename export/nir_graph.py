@@ -131,10 +131,10 @@ def _moved(arc: Arc, edges: Sequence[Arc], keeps: Callable[[str], bool]) -> Arc:
 
 def _loop(a: str, b: str, edges: Sequence[Arc]) -> set[str]:
     """Nodes on ways from ``b`` to ``a``."""
-    return set(_breadth_first([b], edges)) & set(_breadth_first([a], [(y, x) for x, y in edges]))
+    return set(breadth_first([b], edges)) & set(breadth_first([a], [(y, x) for x, y in edges]))
 
 
-def _breadth_first(starts: Sequence[str], edges: Sequence[Arc]) -> list[str]:
+def breadth_first(starts: Sequence[str], edges: Sequence[Arc]) -> list[str]:
     """What can be reached, the starts included, nearest first."""
     after: dict[str, list[str]] = {}
     for a, b in edges:
@@ -152,7 +152,7 @@ def _dominators(names: Sequence[str], edges: Sequence[Arc], starts: Sequence[str
     before: dict[str, list[str]] = {n: [] for n in names}
     for a, b in edges:
         before[b].append(a)
-    order = _breadth_first(starts, edges)
+    order = breadth_first(starts, edges)
     dom: dict[str, set[str]] = {n: {n} if n in starts else set(order) for n in order}
     changed = True
     while changed:
