@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,11 +53,12 @@ def from_nir(
     reset: Literal["hard", "soft"] | None = None,
     fires: Literal[">=", ">"] | None = None,
     discretization: Literal["euler", "exact"] | None = None,
+    float32: bool = False,
     name: str | None = None,
 ) -> Network:
     """``source``: a path, or a ``nir.NIRGraph``. Arguments win over metadata, which is then named in the losses.
 
-    What the import changed is in ``Network.losses``. Errors: ``PackageError`` for a file that cannot be read;
+    ``float32`` rounds all weights to single precision. What the import changed is in ``Network.losses``. Errors: ``PackageError`` for a file that cannot be read;
     :class:`MappingError` for a node or law that is not here, and for what neither file nor caller tells, naming the
     argument; ``NetworkError`` for shapes and values.
     """
@@ -66,7 +67,21 @@ def from_nir(
     meta = raw.get("metadata") if isinstance(raw.get("metadata"), dict) else {}
     label = name or str((meta or {}).get("name") or (Path(source).stem if path else "nir"))
     told = {"dt_s": dt_s, "reset": reset, "fires": fires, "discretization": discretization}
-    return _Builder(label, raw, dict(meta or {}), told).build()
+    network = _Builder(label, raw, dict(meta or {}), told).build()
+    return _single(network) if float32 else network
+
+
+def _single(network: Network) -> Network:
+    """All float arrays as float32, with the largest rounding told."""
+    nodes, losses = {}, list(network.losses)
+    for name, node in network.nodes.items():
+        cast = {f.name: getattr(node, f.name) for f in fields(node)}
+        cast = {k: a.astype(np.float32) for k, a in cast.items() if isinstance(a, np.ndarray) and a.dtype == np.float64}
+        nodes[name] = replace(node, **cast) if cast else node
+        off = max((float(np.abs(getattr(node, k) - a).max()) for k, a in cast.items()), default=0.0)
+        if off:
+            losses.append(Loss(name, "weights rounded to float32, largest error", off))
+    return replace(network, nodes=nodes, losses=tuple(losses))
 
 
 @dataclass

@@ -12,7 +12,7 @@ import typer
 
 from export.package import PackageError, write_npz
 from sim import engines
-from sim.nir_cli import Discretization, Dt, Fires, Reset, nir_options
+from sim.nir_cli import Discretization, Dt, Fires, Float32, Reset, nir_options
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -64,12 +64,13 @@ def export(
     reset: Reset = None,
     fires: Fires = None,
     discretization: Discretization = None,
+    float32: Float32 = False,
 ) -> None:
     """Turn a network into one machine's program; say what was lost and how full the machine is.
 
     Files other tools open: onnx writes .onnx, nir .nir, sfq a SPICE deck .cir, loihi integers and JSON in one .npz.
     """
-    kind, net = engines.load(network, **nir_options(dt, reset, fires, discretization))
+    kind, net = engines.load(network, **nir_options(dt, reset, fires, discretization, float32))
     if kind != "network":
         raise PackageError(f"{network}: is already a {kind} program; export takes a network")
     program = engines.compile_for(to, net)
@@ -93,13 +94,14 @@ def run(
     reset: Reset = None,
     fires: Fires = None,
     discretization: Discretization = None,
+    float32: Float32 = False,
 ) -> None:
     """Run a program on a machine; write run.npz (y, probes) and run.json (counts, seed, versions).
 
     A .nir file runs as it is, with --dt, --reset, --fires and --discretization where it does not say them itself.
     A plain .cir deck runs without --input and gives the waveforms of its .print lines.
     """
-    kind, loaded = engines.load(program, **nir_options(dt, reset, fires, discretization))
+    kind, loaded = engines.load(program, **nir_options(dt, reset, fires, discretization, float32))
     x, labels = (None, None) if input is None else read_input(input, _input_rank(kind, loaded), steps)
     if samples and x is not None:
         x, labels = x[:samples], None if labels is None else labels[:samples]
