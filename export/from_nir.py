@@ -58,7 +58,8 @@ def from_nir(
 ) -> Network:
     """``source``: a path, or a ``nir.NIRGraph``. Arguments win over metadata, which is then named in the losses.
 
-    ``float32`` rounds all weights to single precision. What the import changed is in ``Network.losses``. Errors: ``PackageError`` for a file that cannot be read;
+    ``float32`` rounds all weights to single precision.
+    What the import changed is in ``Network.losses``. Errors: ``PackageError`` for a file that cannot be read;
     :class:`MappingError` for a node or law that is not here, and for what neither file nor caller tells, naming the
     argument; ``NetworkError`` for shapes and values.
     """

@@ -119,9 +119,7 @@ def load(path: str | Path, **nir: Any) -> tuple[str, Any]:
     if path.suffix == ".nir":
         return "network", _resolve("export.from_nir:from_nir")(path, **nir)
     if nir:
-        raise PackageError(
-            f"{path}: {', '.join(nir)} say how a .nir file steps in time; this file knows, leave them out"
-        )
+        raise PackageError(f"{path}: {', '.join(nir)} are for .nir files only; this file knows, leave them out")
     if path.suffix in SUFFIXES:
         kind = SUFFIXES[path.suffix]
         owner = {"onnx": "export.to_onnx:OnnxProgram", "sfq": "export.to_deck:SfqProgram"}[kind]
