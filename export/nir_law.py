@@ -137,6 +137,8 @@ def _charge(name: str, kind: str, p: dict[str, Value], step: Step, single: bool)
     exact = step.discretization == "exact"
     if kind in ("LIF", "LI"):
         tau = _one(name, "tau", p["tau"])
+        if exact:
+            tau = _recovered(tau, lambda c: c, tau, single)
         whole = isinstance(p["r"], float) and abs(p["r"] - 1.0) <= (1e-6 if single else 1e-12)
         if exact:
             lost = -math.expm1(-step.dt / _positive(name, "tau", tau))
@@ -147,6 +149,7 @@ def _charge(name: str, kind: str, p: dict[str, Value], step: Step, single: bool)
     for key in ("tau_syn", "tau_mem"):
         tau = _one(name, key, p[key])
         if exact:
+            tau = _recovered(tau, lambda c: c, tau, single)
             kept.append(math.exp(-step.dt / _positive(name, key, tau)))
             gain = gain * -math.expm1(-step.dt / tau)
         else:
