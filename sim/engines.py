@@ -101,13 +101,14 @@ def engine(name: str) -> Engine:
 
 
 def compile_for(machine: str, network: Network, **options: Any) -> Any:
-    """The network as a program for an engine, or of a kind (``network``, ``loihi``, ``onnx``, ``sfq``).
+    """The network as a program for an engine, or of a kind (``network``, ``loihi``, ``onnx``, ``nir``, ``sfq``).
 
     ``options`` go to the exporter. Errors: ``MappingError`` naming node, rule and fix.
     """
     exporters = {
         "loihi": "export.to_loihi:compile_loihi",
         "onnx": "export.to_onnx:to_onnx_step",
+        "nir": "export.to_nir:to_nir",
         "sfq": "export.to_deck:to_deck",
     }
     kind = ENGINES[machine].kind if machine in ENGINES else machine
@@ -118,11 +119,18 @@ def compile_for(machine: str, network: Network, **options: Any) -> Any:
     return _resolve(exporters[kind])(network, **options)
 
 
-def load(path: str | Path) -> tuple[str, Any]:
-    """``(kind, program or network)`` of a saved file, told by its content. Errors: ``PackageError``."""
+def load(path: str | Path, **nir: Any) -> tuple[str, Any]:
+    """``(kind, program or network)`` of a saved file, told by its content. Errors: ``PackageError``.
+
+    ``nir``: arguments of :func:`export.from_nir.from_nir`, for a ``.nir`` file.
+    """
     path = Path(path)
     if not path.is_file():
         raise PackageError(f"{path}: no such file; give a network or program that 'spikeport export' wrote")
+    if path.suffix == ".nir":
+        return "network", _resolve("export.from_nir:from_nir")(path, **nir)
+    if nir:
+        raise PackageError(f"{path}: {', '.join(nir)} are for .nir files only; this file knows, leave them out")
     if path.suffix in SUFFIXES:
         kind = SUFFIXES[path.suffix]
         owner = {"onnx": "export.to_onnx:OnnxProgram", "sfq": "export.to_deck:SfqProgram"}[kind]
