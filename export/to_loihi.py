@@ -24,7 +24,7 @@ from export.loihi import (
 from export.loihi_check import MAX_MESSAGE_BITS
 from export.lower import Link, Lowered, as_matrix, lower
 from export.network import Loss, Network, Shape, Spiking
-from export.place import place
+from export.place import layout, place
 from export.program import MappingError
 from export.quantize import Quantized, quantize
 from hardware.loihi import load_profile
@@ -120,8 +120,9 @@ def assemble(
         dict(scale or {}),
     )  # fmt: skip
     program.check()
-    cores, usage = place(placed, kept, program.links, load_profile(profile), chips)
-    return replace(program, placement=dict(placement or cores), usage=usage)
+    chip = load_profile(profile)
+    found = place(placed, kept, chip, chips) if placement is None else layout(placed, kept, placement, chip, chips)
+    return replace(program, placement=found.placement, usage=found.usage)
 
 
 def _anywhere(nodes: Mapping[str, Node]) -> dict[str, npt.NDArray[np.int32]]:
