@@ -1,6 +1,6 @@
-"""The inner loops of :mod:`sim.loihi.kernels` in plain numpy, for machines without numba. Same signatures, same bits.
+"""The inner loops in plain numpy, for machines without numba: the laws themselves, and exact sums. Same bits.
 
-Sums run as float64 matrix products, exact below 2^53: 24-bit payloads, 9-bit weights and 2^20 synapses.
+Sums of spikes run as float64 matrix products, exact below 2^53; those of payloads in int64.
 """
 
 from __future__ import annotations
@@ -10,20 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sim.loihi import laws
+
 Array = npt.NDArray[Any]
-TOP = 2**23
-
-
-def add_dense(spk: Array, first: int, shift: int, w: Array, group: int, exp: int, out: Array) -> None:  # noqa: ARG001
-    """As the compiled one; ``group`` has no meaning here."""
-    add_dense_graded(spk != 0, first, shift, w, exp, out)
-
-
-def add_dense_graded(spk: Array, first: int, shift: int, w: Array, exp: int, out: Array) -> None:
-    """``out[t] += wrap32((w x) << exp)``."""
-    rows, to = window(spk, first, shift, out)
-    a = (rows.astype(np.float64) @ w.astype(np.float64)).astype(np.int64)
-    to += (a << exp if exp >= 0 else a >> -exp).astype(np.int32)
 
 
 def window(spk: Array, first: int, shift: int, out: Array) -> tuple[Array, Array]:
@@ -35,27 +24,31 @@ def window(spk: Array, first: int, shift: int, out: Array) -> tuple[Array, Array
     return spk[low:high], out[low + shift - first : high + shift - first]
 
 
-def fire(
-    a: Array, u: Array, v: Array, bias: Array, law: Array, s: Array, trace_u: Array, trace_v: Array, flags: Array
-) -> None:
-    """The LIF law, one row of neurons at a time."""
-    keep_u, keep_v, limit, off = (int(k) for k in law)
-    uu, vv = u.astype(np.int64), v.astype(np.int64)
-    for t in range(len(a)):
-        flags[0] += np.count_nonzero((a[t] != 0) | (uu != 0) | (vv != 0) | (bias != 0))
-        x = (_trunc12(uu * keep_u) + (a[t] << 6)).astype(np.int32).astype(np.int64)
-        uu = np.where(x > TOP, x - 2 * TOP, np.where(x <= -TOP, x + 2 * TOP, x))
-        flags[1] += np.count_nonzero(uu != x)
-        y = _trunc12(vv * keep_v) + uu + bias
-        vv = np.clip(y, 1 - TOP, TOP - 1)
-        flags[2] += np.count_nonzero(vv != y)
-        s[t] = vv > limit
-        vv = np.where(s[t] == 1, vv - off if off else 0, vv)
-        for trace, value in ((trace_u, uu), (trace_v, vv)):
-            if len(trace):
-                trace[t] = value
-    u[:], v[:] = uu, vv
+def product(rows: Array, w: Any, graded: bool) -> Array:
+    """``rows @ w`` in int64; ``w`` is an array or a scipy matrix."""
+    if graded:
+        return np.asarray(rows.astype(np.int64) @ w.astype(np.int64))
+    return np.asarray((rows != 0).astype(np.float64) @ w.astype(np.float64)).astype(np.int64)
 
 
-def _trunc12(p: Array) -> Array:
-    return np.asarray(np.where(p >= 0, p >> 12, -(-p >> 12)))
+def wrapped(a: Array, bits: int = 32) -> Array:
+    """int64 to int32, in two's complement of so many bits."""
+    if bits == 32:
+        return a.astype(np.int32)
+    half = 2 ** (bits - 1)
+    return ((a + half & 2 * half - 1) - half).astype(np.int32)
+
+
+def fire(node: Any, k: int, a: Array, x: Array, s: Array, traces: Array, flags: Array) -> None:
+    """The law of :mod:`sim.loihi.laws`, a row at a time; arguments as of :mod:`sim.loihi.fire`."""
+    state = {name: row[None].astype(np.int64) for name, row in zip(node.states, x, strict=True)}
+    wide = a.astype(np.int64)
+    for t in range(a.shape[1]):
+        into = {"real": wide[0, t : t + 1], "imag": wide[-1, t : t + 1]}
+        m, state = laws.step(node, k + t, state, into)
+        s[t] = m.s[0]
+        flags += (np.count_nonzero(m.active), np.count_nonzero(m.wrapped), np.count_nonzero(m.clipped))
+        if traces.shape[1]:
+            traces[:, t] = [state[name][0] for name in node.states]
+    for row, name in zip(x, node.states, strict=True):
+        row[:] = state[name][0]
