@@ -20,11 +20,11 @@ from rich.table import Table
 
 from export.loihi import ConvEdge, Edge, Int, Node
 from export.program import CapacityError, Usage
-from export.synapses import Structure, columns, structure
+from export.synapses import Structure, joined, structure
 from hardware.loihi import Profile
 
 WORD_BITS = 64
-Placement: TypeAlias = Mapping[str, npt.NDArray[np.int32]]
+Placement: TypeAlias = Mapping[str, Int]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class CoreUse:
 
 @dataclass(frozen=True)
 class Layout:
-    """A placement and what it uses: ``placement[population]`` core of each neuron, ``usage`` ``{resource: (used, max)}``.
+    """``placement[population]``: core of each neuron; ``usage`` ``{resource: (used, max)}``; each core.
 
     Resources: cores and chips in all; neurons, synapse words, axons in and out of the fullest core. Prints as a table.
     """
@@ -117,6 +117,7 @@ def place(nodes: Mapping[str, Node], edges: Sequence[Edge], profile: Profile, ch
     first, placement = 0, {}
     for n in nodes:
         placement[n] = (cores[n] + first).astype(np.int32)
+        chip.shift(n, first)
         first += len(starts[n])
     return chip.layout(placement, chips)
 
@@ -124,7 +125,7 @@ def place(nodes: Mapping[str, Node], edges: Sequence[Edge], profile: Profile, ch
 def layout(
     nodes: Mapping[str, Node], edges: Sequence[Edge], placement: Placement, profile: Profile, chips: int | None = None
 ) -> Layout:
-    """What a placement by hand uses: populations may share cores. Errors: :class:`CapacityError` where it is too much."""
+    """What a placement by hand uses; populations may share cores. Errors: :class:`CapacityError` if too much."""
     for n, node in nodes.items():
         cores = placement.get(n, np.zeros(0, np.int32))
         if cores.shape != (math.prod(node.shape),) or int(cores.min()) < 0:
@@ -142,7 +143,7 @@ class _Chip:
         self.sizes = {n: math.prod(node.shape) for n, node in nodes.items()}
         self.made: list[Structure] = [structure(e, nodes[e.src].shape, nodes[e.dst].shape) for e in edges]
         self.stored = [_stored(e, s, profile) for e, s in zip(edges, self.made, strict=True)]
-        self.known: dict[int, Any] = {}
+        self.known: dict[tuple[str, str], tuple[Int, Int]] = {}
 
     def into(self, name: str) -> Iterator[tuple[Edge, Structure, tuple[Int, int]]]:
         """Connections into a population: structure, bits on each target, and bits on each core whatever it holds."""
@@ -167,9 +168,13 @@ class _Chip:
         last = max(first + 1, min(last, first + room))
         fresh = np.zeros(last - first, np.int64)
         for src in dict.fromkeys(e.src for e, _, _ in inward):
-            seen = [s.seen_first(first, last) for e, s, _ in inward if e.src == src]
-            met = np.minimum.reduce(seen)
-            fresh += np.bincount(met[met < last] - first, minlength=last - first)
+            seen = [s.firsts(first, last) for e, s, _ in inward if e.src == src]
+            met = seen[0][1]
+            if len(seen) > 1:  # a source counts once, wherever it is met first
+                of, to = (np.concatenate(part) for part in zip(*seen, strict=True))
+                order = np.lexsort((to, of))
+                met = to[order][np.unique(of[order], return_index=True)[1]]
+            fresh += np.bincount(met - first, minlength=last - first)
         used = np.cumsum(fresh)
         full = -(-bits[1 : last - first + 1] // WORD_BITS) + used
         bad = (full > words) | (used > axons)
@@ -185,40 +190,45 @@ class _Chip:
         """Cores that each neuron of a population feeds."""
         out = np.zeros(self.sizes[name], np.int64)
         for dst in dict.fromkeys(e.dst for e in self.edges if e.src == name):
-            out += np.diff(self.onto(name, dst, cores).indptr)
+            out += self.reach(name, dst, cores[dst])[1]
         return out
 
-    def onto(self, src: str, dst: str, cores: Placement) -> Any:
-        """``(source neurons, cores)`` CSR: synapses that a population has on each core of another."""
-        found = None
-        for k, e in enumerate(self.edges):
-            if (e.src, e.dst) == (src, dst):
-                if k not in self.known:
-                    self.known[k] = columns(self.made[k], cores[dst], int(cores[dst].max()) + 1)
-                found = self.known[k] if found is None else found + self.known[k]
-        return found
+    def reach(self, src: str, dst: str, cores: Int) -> tuple[Int, Int]:
+        """``(axons that end on each core, cores that each source feeds)``; ``cores`` of the targets."""
+        if (src, dst) not in self.known:
+            made = [s for e, s in zip(self.edges, self.made, strict=True) if (e.src, e.dst) == (src, dst)]
+            ends, feeds = np.zeros(int(cores.max()) + 1, np.int64), np.zeros(self.sizes[src], np.int64)
+            for k, of in joined(made, cores):
+                ends[k] = len(of)
+                feeds[of] += 1
+            self.known[src, dst] = ends, feeds
+        return self.known[src, dst]
 
     def forget(self, name: str) -> None:
         """The cores of a population have changed."""
-        self.known = {k: m for k, m in self.known.items() if self.edges[k].dst != name}
+        self.known = {k: m for k, m in self.known.items() if k[1] != name}
+
+    def shift(self, name: str, by: int) -> None:
+        """The cores of a population count from ``by``."""
+        for key, (ends, feeds) in self.known.items():
+            if key[1] == name:
+                self.known[key] = np.concatenate([np.zeros(by, np.int64), ends]), feeds
 
     def layout(self, placement: Placement, chips: int | None) -> Layout:
         """Every core under ``placement``, checked against the limits."""
         limits, profile = self.profile.limits, self.profile
         count = 1 + max(int(c.max()) for c in placement.values())
-        neurons = sum(np.bincount(c, minlength=count) for c in placement.values())
+        neurons = sum((np.bincount(c, minlength=count) for c in placement.values()), np.zeros(count, np.int64))
         bits, axons = np.zeros(count, np.int64), np.zeros(count, np.int64)
         out: Int = np.zeros(count, np.int64)
         for e, (each, fixed) in zip(self.edges, self.stored, strict=True):
             here = placement[e.dst]
             bits += np.bincount(here, each, minlength=count).astype(np.int64)
             bits[np.unique(here)] += fixed
-        local = {n: np.unique(c, return_inverse=True) for n, c in placement.items()}
-        self.known = {}
         for src, dst in dict.fromkeys((e.src, e.dst) for e in self.edges):
-            on = self.onto(src, dst, {dst: local[dst][1].ravel()})
-            axons[local[dst][0]] += np.bincount(on.indices, minlength=on.shape[1])
-            out += np.bincount(placement[src], np.diff(on.indptr), minlength=count).astype(np.int64)
+            ends, feeds = self.reach(src, dst, placement[dst])
+            axons[: len(ends)] += ends
+            out += np.bincount(placement[src], feeds, minlength=count).astype(np.int64)
         words = -(-bits // WORD_BITS) + axons
         parts = _parts(placement)
         every = tuple(

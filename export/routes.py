@@ -18,21 +18,16 @@ from hardware.loihi import load_profile
 class Route:
     """Where the spikes of one population go, per neuron: ``messages`` (destination cores), tile ``hops``.
 
-    ``synapses`` (neurons, cores) scipy CSR of integers: synaptic events that a spike makes on each core that it sends
-    a message to. ``far``: messages that leave their chip.
+    ``far``: messages that leave their chip. ``received`` (neurons, cores) scipy CSR of ones: messages on each core;
+    ``synapses``: the same by kind of connection ("dense", ...) with the synaptic events that a spike makes there.
     """
 
     messages: Int
     hops_ew: Int
     hops_ns: Int
     far: Int
-    synapses: Any
-
-    @property
-    def received(self) -> Any:
-        """Messages on each core: :attr:`synapses` with ones."""
-        ones = np.ones_like(self.synapses.data)
-        return sparse.csr_array((ones, self.synapses.indices, self.synapses.indptr), shape=self.synapses.shape)
+    received: Any
+    synapses: dict[str, Any]
 
 
 def routes(program: LoihiProgram) -> dict[str, Route]:
@@ -53,18 +48,16 @@ def _routes(program: LoihiProgram) -> dict[str, Route]:
     found = {}
     for name in program.nodes:
         size, home = program.size(name), program.placement[name]
-        on = sparse.csr_array((size, cores), dtype=np.int32)
+        synapses: dict[str, Any] = {}
         for e in program.edges:
             if e.src == name:
                 made = structure(e, program.nodes[name].shape, program.nodes[e.dst].shape)
-                used, local = np.unique(program.placement[e.dst], return_inverse=True)
-                part = columns(made, local.ravel(), len(used))
-                on = on + sparse.csr_array((part.data, used[part.indices], part.indptr), shape=(size, cores))
-        of = np.repeat(np.arange(size), np.diff(on.indptr))
-        way = np.abs(tiles[home[of]] - tiles[on.indices])
-        sums = (
-            np.bincount(of, k, minlength=size).astype(np.int64)
-            for k in (way[:, 0], way[:, 1], chips[home[of]] != chips[on.indices])
-        )
-        found[name] = Route(np.diff(on.indptr).astype(np.int64), *sums, on)
+                on = columns(made, program.placement[e.dst], cores)
+                synapses[e.kind] = synapses[e.kind] + on if e.kind in synapses else on
+        to = sum(synapses.values(), sparse.csr_array((size, cores), dtype=np.int32))
+        of = np.repeat(np.arange(size), np.diff(to.indptr))
+        way, over = np.abs(tiles[home[of]] - tiles[to.indices]), chips[home[of]] != chips[to.indices]
+        ew, ns, far = (np.bincount(of, k, minlength=size).astype(np.int64) for k in (way[:, 0], way[:, 1], over))
+        received = sparse.csr_array((np.ones_like(to.data), to.indices, to.indptr), shape=to.shape)
+        found[name] = Route(np.diff(to.indptr).astype(np.int64), ew, ns, far, received, synapses)
     return found

@@ -1,12 +1,13 @@
 """Which neuron has a synapse on which, read from the connection as it is stored: nothing is written out as pairs.
 
 A :class:`Structure` answers for one connection what placement, routes and time need. Dense weights are looked at in
-blocks of rows, a kernel by its windows, anything else by its links sorted by target.
+blocks of rows, a kernel by its windows, single synapses sorted by target.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from export.loihi import ConvEdge, DenseEdge, Edge, Int
+from export.loihi import ConvEdge, DenseEdge, Edge, Int, SparseEdge
 from export.network import Shape
 
 BLOCK = 2**21
@@ -22,7 +23,7 @@ BLOCK = 2**21
 
 
 class Structure(Protocol):
-    """``per_target (targets,)``: synapses on each; ``sources``: neurons on the other side; ``full``: all to all."""
+    """``per_target (targets,)``: synapses on each; ``sources``: number of neurons on the other side."""
 
     sources: int
 
@@ -33,49 +34,60 @@ class Structure(Protocol):
     def pairs(self, first: int, last: int) -> tuple[Int, Int]:
         """``(target, source)`` of every synapse on targets ``[first, last)``, targets ascending."""
 
-    def seen_first(self, first: int, last: int) -> Int:
-        """``(sources,)``: the first target in ``[first, last)`` that a source has a synapse on, or ``last``."""
+    def firsts(self, first: int, last: int) -> tuple[Int, Int]:
+        """``(sources, targets)``: each source with a synapse on ``[first, last)`` and its first target there."""
 
-    def counts(self, first: int, last: int) -> Int:
-        """``(sources,)``: synapses of each source on targets ``[first, last)``."""
+    def counts(self, first: int, last: int) -> tuple[Int, Int]:
+        """``(sources, synapses)``: each source with a synapse on ``[first, last)`` and how many it has there."""
 
 
 def structure(edge: Edge, src: Shape, dst: Shape) -> Structure:
     """The structure of a connection between populations of these shapes."""
     if isinstance(edge, DenseEdge):
         return Dense(edge.w)
-    if isinstance(edge, ConvEdge):
-        return Windows(edge, src, dst)
-    of, to = edge.links(src, dst)
-    return Sorted(of, to, math.prod(src), math.prod(dst))
+    if isinstance(edge, SparseEdge):
+        return Sorted(edge, math.prod(src), math.prod(dst))
+    return Windows(edge, src, dst)
 
 
-def full(s: Structure) -> bool:
-    """Is every source joined to every target?"""
-    return bool((s.per_target == s.sources).all())
+def on_core(core: Int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """``(core, ranges of the neurons that it holds)``, cores ascending; ``core`` of each neuron."""
+    order = np.argsort(core, kind="stable")
+    ends = [*np.flatnonzero(np.diff(core[order])).tolist(), len(core) - 1]
+    first = 0
+    for end in ends:
+        yield int(core[order[end]]), runs(order[first : end + 1])
+        first = end + 1
+
+
+def joined(several: list[Structure], core: Int) -> Iterator[tuple[int, Int]]:
+    """``(core, sources with a synapse there)`` over connections between the same two; ``core`` of each target."""
+    for k, ranges in on_core(core):
+        parts = [s.firsts(first, last)[0] for s in several for first, last in ranges]
+        yield k, parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))
 
 
 def columns(s: Structure, core: Int, cores: int) -> Any:
     """``(sources, cores)``: synapses of each source on each core, where ``core`` is that of each target; scipy CSR."""
-    data, where, pointer = [], [], [0]
-    order = np.argsort(core, kind="stable")
-    ends = np.searchsorted(core[order], np.arange(cores + 1))
-    for k in range(cores):
-        found = np.zeros(s.sources, np.int64)
-        for first, last in runs(order[ends[k] : ends[k + 1]]):
-            found += s.counts(first, last)
-        on = np.flatnonzero(found)
-        where.append(on.astype(np.int32))
-        data.append(found[on].astype(np.int32))
-        pointer.append(pointer[-1] + len(on))
-    joined = (np.concatenate(data), np.concatenate(where), np.array(pointer))
-    return sparse.csc_array(joined, shape=(s.sources, cores)).tocsr()
+    data, where, size = [], [], np.zeros(cores, np.int64)
+    for k, ranges in on_core(core):
+        parts = [s.counts(first, last) for first, last in ranges]
+        of, n = parts[0] if len(parts) == 1 else _merged(parts)
+        where.append(of.astype(np.int32))
+        data.append(n.astype(np.int32))
+        size[k] = len(of)
+    pointer = np.concatenate([[0], np.cumsum(size)])
+    return sparse.csc_array((np.concatenate(data), np.concatenate(where), pointer), shape=(s.sources, cores)).tocsr()
+
+
+def _merged(parts: list[tuple[Int, Int]]) -> tuple[Int, Int]:
+    """Counts of several ranges as one."""
+    of, index = np.unique(np.concatenate([a for a, _ in parts]), return_inverse=True)
+    return of, np.bincount(index.ravel(), np.concatenate([n for _, n in parts])).astype(np.int64)
 
 
 def runs(index: Int) -> list[tuple[int, int]]:
-    """Ascending indices as ranges ``[first, last)``."""
-    if not len(index):
-        return []
+    """Ascending indices, at least one, as ranges ``[first, last)``."""
     cut = np.flatnonzero(np.diff(index) != 1) + 1
     starts, ends = np.concatenate([[0], cut]), np.concatenate([cut, [len(index)]])
     return [(int(index[a]), int(index[b - 1]) + 1) for a, b in zip(starts, ends, strict=True)]
@@ -100,20 +112,23 @@ class Dense:
         to, of = np.nonzero(self.w[first:last])
         return to + first, of
 
-    def seen_first(self, first: int, last: int) -> Int:
-        """The first target in the range that a source has a synapse on."""
+    def firsts(self, first: int, last: int) -> tuple[Int, Int]:
+        """Each source with a synapse on the range and its first target there."""
         out = np.full(self.sources, last)
         for k in range(first, last, self.step):
             on = self.w[k : min(last, k + self.step)] != 0
             out = np.minimum(out, np.where(on.any(axis=0), on.argmax(axis=0) + k, last))
             if out.max(initial=first) < last:
                 break
-        return out
+        of = np.flatnonzero(out < last)
+        return of, out[of]
 
-    def counts(self, first: int, last: int) -> Int:
-        """Synapses of each source on the range."""
+    def counts(self, first: int, last: int) -> tuple[Int, Int]:
+        """Each source with a synapse on the range and how many it has there."""
         parts = (self.w[k : min(last, k + self.step)] for k in range(first, last, self.step))
-        return sum((np.count_nonzero(p, axis=0) for p in parts), np.zeros(self.sources, np.int64))
+        n = sum((np.count_nonzero(p, axis=0) for p in parts), np.zeros(self.sources, np.int64))
+        of = np.flatnonzero(n)
+        return of, n[of]
 
 
 class _Pairs:
@@ -144,27 +159,45 @@ class _Pairs:
             first = to
         return out
 
-    def seen_first(self, first: int, last: int) -> Int:
-        """The first target in the range that a source has a synapse on."""
-        out = np.full(self.sources, last)
-        for a, b in reversed(self._blocks(first, last)):
-            to, of = self.pairs(a, b)
-            out[of[::-1]] = to[::-1]  # the last writer is the first target
-        return out
+    @cached_property
+    def _mark(self) -> Int:
+        return np.zeros(self.sources, np.int64)
 
-    def counts(self, first: int, last: int) -> Int:
-        """Synapses of each source on the range."""
-        out = np.zeros(self.sources, np.int64)
-        for a, b in self._blocks(first, last):
-            out += np.bincount(self.pairs(a, b)[1], minlength=self.sources)
-        return out
+    def firsts(self, first: int, last: int) -> tuple[Int, Int]:
+        """Each source with a synapse on the range and its first target there."""
+        blocks = self._blocks(first, last)
+        if len(blocks) == 1:
+            to, of = self.pairs(first, last)
+            self._mark[of[::-1]] = to[::-1]  # the last writer is the first target
+            new = self._mark[of] == to
+            return of[new], to[new]
+        out = np.full(self.sources, last)
+        for a, b in reversed(blocks):
+            to, of = self.pairs(a, b)
+            out[of[::-1]] = to[::-1]
+        of = np.flatnonzero(out < last)
+        return of, out[of]
+
+    def counts(self, first: int, last: int) -> tuple[Int, Int]:
+        """Each source with a synapse on the range and how many it has there."""
+        blocks = self._blocks(first, last)
+        if len(blocks) == 1:
+            source, _ = self.firsts(first, last)
+            self._mark[source] = np.arange(len(source))
+            return source, np.bincount(self._mark[self.pairs(first, last)[1]], minlength=len(source))
+        n = np.zeros(self.sources, np.int64)
+        for a, b in blocks:
+            n += np.bincount(self.pairs(a, b)[1], minlength=self.sources)
+        of = np.flatnonzero(n)
+        return of, n[of]
 
 
 class Sorted(_Pairs):
-    """Of any connection: its synapses by target."""
+    """Of single synapses: by target, in scipy's column order."""
 
-    def __init__(self, of: Int, to: Int, sources: int, targets: int) -> None:
-        by_source = sparse.coo_array((np.ones(len(of), np.int8), (of, to)), shape=(sources, targets))
+    def __init__(self, edge: SparseEdge, sources: int, targets: int) -> None:
+        by_source = sparse.csr_array((edge.w != 0, edge.target, edge.pointer), shape=(sources, targets))
+        by_source.eliminate_zeros()
         by_target = by_source.tocsc()
         self.sources, self.pointer, self.of = sources, by_target.indptr, by_target.indices
 

@@ -122,8 +122,8 @@ def assemble(
     )  # fmt: skip
     program.check()
     chip = load_profile(profile)
-    found = place(placed, kept, chip, chips) if placement is None else layout(placed, kept, placement, chip, chips)
-    return replace(program, placement=found.placement, usage=found.usage)
+    made = place(placed, kept, chip, chips) if placement is None else layout(placed, kept, placement, chip, chips)
+    return replace(program, placement=made.placement, usage=made.usage)
 
 
 def _legal(e: Edge, law: str) -> tuple[Edge, list[Loss]]:

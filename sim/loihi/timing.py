@@ -1,12 +1,11 @@
 """How long each chip step takes: a barrier after the slowest core.
 
-    T_step = max(max over cores of generate, max over cores of receive) + barrier(tiles in use)
+    T_step = max over cores of max(generate, receive) + barrier(tiles in use)
     generate = active neurons neuron_s + the others idle_s + spikes spike_s + messages axon_out_s
-    receive  = messages axon_in_s + synaptic events synapse_s      (each by the kind of its connection)
+    receive  = messages axon_in_s + synaptic events synapse_s, each by the kind of its connection
 
-With every neuron active that is SANA-FE's "simple" timing model. Input lines send messages but update nothing.
-``active`` says who pays for a whole update: "all" neurons, those with "input", those that "fired". The paper that the
-figures are from does not define it.
+With every neuron active this is SANA-FE's "simple" timing model. Input lines send messages but update nothing.
+``active`` says which neurons take a whole update: "all", those with "input", those that "fired"; no paper defines it.
 """
 
 from __future__ import annotations
@@ -23,17 +22,18 @@ from scipy import sparse
 from export.loihi import InputNode, LoihiProgram
 from export.routes import routes
 from hardware.loihi import DEFAULT_TIMING, Timing, load_profile
+from sim.loihi.arrivals import received, window
 
 Array = npt.NDArray[Any]
 Active: TypeAlias = Literal["all", "input", "fired"]
 ACTIVE = ("all", "input", "fired")
-BLOCK = 2**22
+BLOCK = 2**21
 """Core-steps whose load is computed at a time."""
 
 
 @dataclass(frozen=True)
 class _Load:
-    """What the spikes of one population do, per neuron and core (CSR, integers)."""
+    """What a spike of each neuron makes on each core: CSR of integers."""
 
     home: Any
     sent: Any
@@ -45,17 +45,16 @@ _LOADS: WeakKeyDictionary[LoihiProgram, dict[str, _Load]] = WeakKeyDictionary()
 
 
 def timing_of(program: LoihiProgram, timing: str | None = None) -> Timing | None:
-    """The named time table of the program's chip (its default); None where the chip has none.
+    """The named time table of the program's chip, or its default; None where no figures are public.
 
-    Errors: ``ValueError`` with the tables there are.
+    Errors: ``ValueError`` with the tables that there are.
     """
     tables = load_profile(program.profile).timing
     if timing is None:
         return tables.get(DEFAULT_TIMING)
     if timing not in tables:
-        raise ValueError(
-            f"{program.profile} has no timing '{timing}'; there are {', '.join(tables) or 'none: no figures are public'}"
-        )
+        known = ", ".join(tables) or "none: no figures are public"
+        raise ValueError(f"{program.profile} has no timing '{timing}'; there are {known}")
     return tables[timing]
 
 
@@ -70,93 +69,40 @@ def step_seconds(
 ) -> npt.NDArray[np.float64]:
     """``(chip steps,)`` seconds of each. ``spikes[node] (rows, neurons)``: whatever is not 0 is a message.
 
-    Row k of a population is chip step ``k + starts[node]`` (0). ``steps``: how many (as many as there are rows); for
-    one step of a closed loop give the spikes of that step, one row each, input included.
+    Row k of a population is chip step ``k + starts[node]`` (by default k). ``steps``: how many, by default up to the
+    last row. For a step of a closed loop: one row for each population and the input.
+    Errors: ``ValueError`` for an unknown ``active``.
     """
     if active not in ACTIVE:
         raise ValueError(f"active must be one of {', '.join(ACTIVE)}, got '{active}'")
     starts = starts or {}
     if steps is None:
         steps = max(len(s) + starts.get(n, 0) for n, s in spikes.items())
+    fires = [n for n in spikes if not isinstance(program.nodes[n], InputNode)]
+    masks = {"all": {}, "fired": {n: spikes[n] for n in fires}}.get(active)
+    if masks is None:
+        masks = received(program, spikes, starts)
     loads, profile = _loads(program), load_profile(program.profile)
-    cores = next(iter(loads.values())).home.shape[1]
+    cores = loads[program.input].home.shape[1]
     used = np.unique(np.concatenate([np.unique(c) for c in program.placement.values()]))
-    tiles = len({profile.tile(int(c)) for c in used})
-    neurons = sum(
-        np.bincount(program.placement[n], minlength=cores)
-        for n, p in program.nodes.items()
-        if not isinstance(p, InputNode)
-    )
-    masks = spikes if active == "fired" else received(program, spikes, starts, steps) if active == "input" else {}
-    out = np.full(steps, timing.sync_s(tiles))
-    size = max(1, BLOCK // cores)
+    barrier = timing.sync_s(len({profile.tile(int(c)) for c in used}))
+    neurons = sum(np.bincount(program.placement[n], minlength=cores) for n in program.populations)
+    base = (timing.neuron_s if active == "all" else timing.idle_s) * neurons
+    out, size = np.full(steps, barrier), max(1, BLOCK // cores)
     for begin in range(0, steps, size):
         rows = min(steps, begin + size) - begin
-        base = timing.neuron_s if active == "all" else timing.idle_s
-        generate, receive = np.tile(base * neurons, (rows, 1)), np.zeros((rows, cores))
-        total: dict[str, Array] = {}
-        for n, s in spikes.items():
-            load, fires = loads[n], not isinstance(program.nodes[n], InputNode)
-            now = _window(s, starts.get(n, 0), begin, rows)
-            if fires:
-                _add(total, "spikes", now @ load.home)
-            _add(total, "sent", now @ load.sent)
-            _add(total, "received", now @ load.received)
-            for kind, each in load.synapses.items():
-                _add(total, kind, now @ each)
-            if fires and n in masks:
-                _add(total, "active", _window(masks[n], starts.get(n, 0), begin, rows) @ load.home)
-        for what, count in total.items():
-            if what in ("spikes", "sent", "active"):
-                price = {"spikes": timing.spike_s, "sent": timing.axon_out_s}.get(what, timing.neuron_s - timing.idle_s)
-                generate += price * count
-            else:
-                receive += (timing.axon_in_s if what == "received" else timing.synapse(what)) * count
-        out[begin : begin + rows] += np.maximum(generate.max(axis=1), receive.max(axis=1))
+        now = {n: window(s, starts.get(n, 0), begin, rows) for n, s in spikes.items()}
+        busy = {n: window(m, starts.get(n, 0), begin, rows) for n, m in masks.items()}
+        generate = base + sum(now[n] @ loads[n].home for n in fires).toarray() * timing.spike_s
+        generate += sum(now[n] @ loads[n].sent for n in now).toarray() * timing.axon_out_s
+        if busy:
+            generate += sum(busy[n] @ loads[n].home for n in busy).toarray() * (timing.neuron_s - timing.idle_s)
+        receive = sum(now[n] @ loads[n].received for n in now).toarray() * timing.axon_in_s
+        for kind in dict.fromkeys(k for n in now for k in loads[n].synapses):
+            events = sum(now[n] @ loads[n].synapses[kind] for n in now if kind in loads[n].synapses)
+            receive += events.toarray() * timing.synapse(kind)
+        out[begin : begin + rows] += np.maximum(generate, receive).max(axis=1)
     return out
-
-
-def received(
-    program: LoihiProgram, spikes: Mapping[str, Array], starts: Mapping[str, int], steps: int
-) -> dict[str, npt.NDArray[np.bool_]]:
-    """Per population ``(rows, neurons)``: did a message arrive over at least one synapse, so as to count in that step?
-
-    Rows as those of its ``spikes``; shifted by ``starts`` as in :func:`step_seconds`. A message of step t arrives in
-    step ``t + 1 + delay``.
-    """
-    out = {n: np.zeros(s.shape, bool) for n, s in spikes.items() if not isinstance(program.nodes[n], InputNode)}
-    for e, (of, to) in zip(program.edges, program.links, strict=True):
-        late = np.zeros(len(of), np.int64) + e.delay if e.delays is None else _delays(e)
-        shape = (program.size(e.src), program.size(e.dst))
-        for d in np.unique(late):
-            on = late == d
-            joined = sparse.csr_array((np.ones(int(on.sum()), np.int32), (of[on], to[on])), shape=shape)
-            shift = int(d) + 1 + starts.get(e.src, 0) - starts.get(e.dst, 0)
-            rows = len(out[e.dst])
-            size = max(1, BLOCK // shape[1])
-            for k in range(0, rows, size):
-                now = _window(spikes[e.src], shift, k, min(size, rows - k))
-                out[e.dst][k : k + now.shape[0]] |= (now @ joined).toarray() > 0
-    return out
-
-
-def _delays(edge: Any) -> Array:
-    """Steps of every synapse, in the order of its links."""
-    on = edge.w != 0
-    return np.asarray(edge.delays[on], np.int64)
-
-
-def _add(total: dict[str, Array], what: str, events: Any) -> None:
-    total[what] = total[what] + events.toarray() if what in total else events.toarray()
-
-
-def _window(s: Array, start: int, begin: int, rows: int) -> Any:
-    """Rows of chip steps ``[begin, begin + rows)`` as CSR of 0 and 1; row k of ``s`` is chip step ``k + start``."""
-    low, high = max(0, begin - start), max(0, min(len(s), begin + rows - start))
-    first = max(0, start - begin)
-    at, neuron = np.nonzero(s[low:high])
-    pointer = np.searchsorted(at, np.arange(-first, rows - first + 1))
-    return sparse.csr_array((np.ones(len(at), np.int32), neuron.astype(np.int32), pointer), shape=(rows, s.shape[1]))
 
 
 def _loads(program: LoihiProgram) -> dict[str, _Load]:
@@ -167,10 +113,9 @@ def _loads(program: LoihiProgram) -> dict[str, _Load]:
 
 def _load(program: LoihiProgram, name: str) -> _Load:
     way, home = routes(program)[name], program.placement[name]
-    shape = (len(home), way.kinds_shape)
-    pointer = np.arange(len(home) + 1)
 
     def at_home(each: Array) -> Any:
-        return sparse.csr_array((each.astype(np.int32), home, pointer), shape=shape)
+        made = (each.astype(np.int32), home, np.arange(len(home) + 1))
+        return sparse.csr_array(made, shape=way.received.shape)
 
     return _Load(at_home(np.ones(len(home))), at_home(way.messages), way.received, way.synapses)
