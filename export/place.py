@@ -16,7 +16,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from export.loihi import ConvEdge, Edge, Int, Node
 from export.program import CapacityError, Usage
@@ -75,17 +77,24 @@ class Layout:
                 c.axons_out,
                 holds,
             )
-            table.add_row(*(str(cell) for cell in cells))
+            table.add_row(*(Text(str(cell)) for cell in cells))
         return table
 
-    def __str__(self) -> str:
-        from rich.console import Console
+    def summary(self) -> list[str]:
+        """A line for each resource, and one for each population with the cores that it takes."""
+        lines = [f"{k}: {used} of {most}" for k, (used, most) in self.usage.items()]
+        for n, cores in self.placement.items():
+            found = np.unique(cores)
+            where = f"core {found[0]}" if len(found) == 1 else f"{len(found)} cores, {found[0]} to {found[-1]}"
+            lines.append(f"{n}: {len(cores)} neurons on {where}")
+        return lines
 
-        console = Console(width=120, no_color=True, highlight=False, markup=False)
+    def __str__(self) -> str:
+        console = Console(width=160, no_color=True, highlight=False)
         with console.capture() as got:
             console.print(self.table())
-        rows = [f"{self.profile.name}: " + ", ".join(f"{k} {u} of {m}" for k, (u, m) in self.usage.items())]
-        return "\n".join([*rows, *(line.rstrip() for line in got.get().splitlines())])
+        rows = (line.rstrip() for line in got.get().splitlines())
+        return "\n".join([self.profile.name, *(f"  {line}" for line in self.summary()), *rows])
 
 
 def place(nodes: Mapping[str, Node], edges: Sequence[Edge], profile: Profile, chips: int | None = None) -> Layout:

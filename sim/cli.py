@@ -77,6 +77,32 @@ def export(
 
 
 @app.command()
+def fit(
+    network: Annotated[Path, typer.Argument(help="A network (.npz), trained or not, or a loihi program.")],
+    chip: Annotated[str, typer.Option(help="Chip profile: loihi1 or loihi2.")] = "loihi1",
+    chips: Annotated[int, typer.Option(help="Most chips to use; 0 for as many as the profile allows.", min=0)] = 0,
+    cores: Annotated[bool, typer.Option(help="Print a row for each core.")] = False,
+) -> None:
+    """Place a network on a chip before any training; print how full each resource gets, or what does not fit.
+
+    Every synapse that a layer could have counts; a loihi program is placed with the synapses that it has.
+    """
+    from export import fit as fits
+    from export.place import Layout, place
+    from hardware.loihi import load_profile
+
+    kind, net = engines.load(network)
+    made: Layout
+    if kind == "network":
+        made = fits.fit(net, profile=chip, chips=chips or None)
+    elif kind == "loihi":
+        made = place(net.nodes, net.edges, load_profile(chip), chips or None)
+    else:
+        raise PackageError(f"{network}: is a {kind} program; fit takes a network or a loihi program")
+    typer.echo(str(made) if cores else "\n  ".join([f"{made.profile.name}", *made.summary()]))
+
+
+@app.command()
 def run(
     program: Annotated[Path, typer.Argument(help="A program, or a network, which is then exported first.")],
     on: Annotated[str, typer.Option(help="The machine; 'spikeport machines' lists them.")],
