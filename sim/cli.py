@@ -137,6 +137,9 @@ def report(
     prices: Annotated[
         list[str] | None, typer.Option(help="MACHINE=TABLE, as in loihi=loihi1_sanafe; repeatable.")
     ] = None,
+    active: Annotated[
+        str, typer.Option(help="Neuron updates charged as active: state, all, input or fired.")
+    ] = "state",
     title: Annotated[str, typer.Option(help="Title of the report.")] = "spikeport report",
 ) -> None:
     """Price runs and write report.json and a self-contained report.html; print the table.
@@ -149,7 +152,7 @@ def report(
     tables = dict(p.split("=", 1) for p in prices or [] if "=" in p)
     if len(tables) < len(prices or []):
         raise ValueError(f"--prices takes MACHINE=TABLE, got {prices}; 'spikeport machines' lists the tables")
-    made = report_runs([Run.load(folder) for folder in runs], title=title, prices=tables)
+    made = report_runs([Run.load(folder) for folder in runs], title=title, prices=tables, active=active)
     made.save(output)
     show(made)
     typer.echo(f"wrote {output / 'report.json'} and {output / 'report.html'}")
