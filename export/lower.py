@@ -211,10 +211,10 @@ def _compose(src: str, dst: str, ops: list[Step], delay: int, shapes: dict[str, 
         kept = kept if merged is None else [(label, merged)]
     if len(kept) == 1 and isinstance(kept[0][1], Conv2d) and not flat:
         op = kept[0][1]
-        w = op.weight.astype(np.float64)
+        w = op.weight.astype(np.float64, copy=False)
         return Link(src, dst, label, w, delay, op.stride, op.padding, op.dilation, op.groups)
     if len(kept) == 1 and isinstance(kept[0][1], Linear):
-        return Link(src, dst, label, kept[0][1].weight.astype(np.float64), delay)
+        return Link(src, dst, label, kept[0][1].weight.astype(np.float64, copy=False), delay)
     return Link(src, dst, label, _matrix(steps, shape, shapes[dst], label), delay)
 
 

@@ -25,7 +25,7 @@ from export.loihi import (
 from export.loihi_check import MAX_MESSAGE_BITS
 from export.lower import Link, Lowered, as_matrix, lower
 from export.network import Loss, Network, Shape, Spiking
-from export.place import place
+from export.place import layout, place
 from export.program import MappingError
 from export.quantize import Quantized, quantize
 from hardware.loihi import load_profile
@@ -121,8 +121,9 @@ def assemble(
         dict(scale or {}), law,
     )  # fmt: skip
     program.check()
-    cores, usage = place(placed, kept, program.links, load_profile(profile), chips)
-    return replace(program, placement=dict(placement or cores), usage=usage)
+    chip = load_profile(profile)
+    made = place(placed, kept, chip, chips) if placement is None else layout(placed, kept, placement, chip, chips)
+    return replace(program, placement=made.placement, usage=made.usage)
 
 
 def _legal(e: Edge, law: str) -> tuple[Edge, list[Loss]]:

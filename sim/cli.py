@@ -86,6 +86,32 @@ def export(
 
 
 @app.command()
+def fit(
+    network: Annotated[Path, typer.Argument(help="A network (.npz), trained or not, or a loihi program.")],
+    chip: Annotated[str, typer.Option(help="Chip profile: loihi1 or loihi2.")] = "loihi1",
+    chips: Annotated[int, typer.Option(help="Most chips to use; 0 for as many as the profile allows.", min=0)] = 0,
+    cores: Annotated[bool, typer.Option(help="Print a row for each core.")] = False,
+) -> None:
+    """Place a network on a chip before any training; print how full each resource gets, or what does not fit.
+
+    Every synapse that a layer could have counts; a loihi program is placed with the synapses that it has.
+    """
+    from export import fit as fits
+    from export.place import Layout, place
+    from hardware.loihi import load_profile
+
+    kind, net = engines.load(network)
+    made: Layout
+    if kind == "network":
+        made = fits.fit(net, profile=chip, chips=chips or None)
+    elif kind == "loihi":
+        made = place(net.nodes, net.edges, load_profile(chip), chips or None)
+    else:
+        raise PackageError(f"{network}: is a {kind} program; fit takes a network or a loihi program")
+    typer.echo(str(made) if cores else "\n  ".join([f"{made.profile.name}", *made.summary()]))
+
+
+@app.command()
 def run(
     program: Annotated[Path, typer.Argument(help="A program, or a network (.npz, .nir), which is exported first.")],
     on: Annotated[str, typer.Option(help="The machine; 'spikeport machines' lists them.")],
@@ -126,6 +152,9 @@ def report(
     prices: Annotated[
         list[str] | None, typer.Option(help="MACHINE=TABLE, as in loihi=loihi1_sanafe; repeatable.")
     ] = None,
+    active: Annotated[
+        str, typer.Option(help="Neuron updates charged as active: state, all, input or fired.")
+    ] = "state",
     title: Annotated[str, typer.Option(help="Title of the report.")] = "spikeport report",
 ) -> None:
     """Price runs and write report.json and a self-contained report.html; print the table.
@@ -138,7 +167,7 @@ def report(
     tables = dict(p.split("=", 1) for p in prices or [] if "=" in p)
     if len(tables) < len(prices or []):
         raise ValueError(f"--prices takes MACHINE=TABLE, got {prices}; 'spikeport machines' lists the tables")
-    made = report_runs([Run.load(folder) for folder in runs], title=title, prices=tables)
+    made = report_runs([Run.load(folder) for folder in runs], title=title, prices=tables, active=active)
     made.save(output)
     show(made)
     typer.echo(f"wrote {output / 'report.json'} and {output / 'report.html'}")
