@@ -12,6 +12,7 @@ import typer
 
 from export.package import PackageError, write_npz
 from sim import engines
+from sim.loop_cli import add_to as add_loop
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -140,6 +141,9 @@ def machines() -> None:
     typer.echo("")
     for name, title in list_tables():
         typer.echo(f"{name:<32} {title}")
+
+
+add_loop(app)
 
 
 def read_input(path: Path, rank: int | None, steps: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:

@@ -27,9 +27,7 @@ Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 def encode(encoder: Encoder, obs: Array) -> npt.NDArray[np.float32]:
     """Streams of observations ``obs (N, S, n) -> x (N, S, K, lines)``, the encoder's state carried along each."""
-    state = np.broadcast_to(encoder.begin(), (len(obs), *encoder.begin().shape)).copy()
-    if encoder.begin().dtype.kind == "i" and type(encoder).__name__ == "Coded":
-        state = encoder.begin()  # a counter, which the streams share
+    state = encoder.begin()  # without the axis of streams, which the first observation brings
     parts = []
     for now in np.moveaxis(obs, 1, 0):
         x, state = encoder(state, now)

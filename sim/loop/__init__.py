@@ -5,7 +5,7 @@ from sim.loop.decode import Argmax, Count, Decoder, FirstSpike, Linear, Membrane
 from sim.loop.loop import Loop, LoopState
 from sim.loop.meter import Meter
 from sim.loop.record import Recorder, Recording, Replay, replay
-from sim.loop.report import LoopReport, measure, report
+from sim.loop.report import LoopReport, as_run, measure, report
 from sim.loop.steppers import Client, ClientStepper, EngineStepper, ReferenceStepper, Stepper
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "ReferenceStepper",
     "Replay",
     "Stepper",
+    "as_run",
     "measure",
     "replay",
     "report",

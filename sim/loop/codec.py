@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from export.package import PackageError, write_text
-from neuro import stream
+from neuro import stream, tuning
 from sim.loop import decode
 
 FORMAT, VERSION = "spikeport-codec", 1
@@ -17,7 +17,7 @@ MAX_BYTES = 2**24
 KINDS: dict[str, type] = {
     k.__name__: k
     for k in (
-        stream.Scaled, stream.Opposed, stream.Bells, stream.Rate, stream.Bernoulli, stream.Latency, stream.Coded,
+        tuning.Scaled, tuning.Opposed, tuning.Bells, stream.Rate, stream.Bernoulli, stream.Latency, stream.Coded,
         stream.Crossing, stream.Payload, decode.Count, decode.FirstSpike, decode.Membrane, decode.Argmax,
         decode.Linear, decode.PopulationVector, decode.Decoder,
     )

@@ -179,7 +179,7 @@ class Loop:
         if meter is not None:
             meter.add(x, self.done * self.rows, self.stepper)
         if self._recorder is not None:
-            self._recorder.add(self.episode, obs, x.astype(self._narrow), y, action)
+            self._recorder.add(self.episode, self.done, obs, x.astype(self._narrow), y, action)
         self.done += 1
         return action
 
@@ -247,7 +247,9 @@ def _fit(program: LoihiProgram, encoder: Encoder, decoder: Decoder, window: str)
     if encoder.steps < 1:
         raise ValueError(f"loop: K must be at least 1 chip step an environment step, got {encoder.steps}")
     if encoder.lines != inputs:
-        raise ValueError(f"loop: the encoder makes {encoder.lines} lines, the program's input '{program.input}' has {inputs}")
+        raise ValueError(
+            f"loop: the encoder makes {encoder.lines} lines, the program's input '{program.input}' has {inputs}"
+        )
     if decoder.rule.outputs not in (0, outputs):
         raise ValueError(
             f"loop: the decoder reads {decoder.rule.outputs} outputs, the program's output '{program.output}' "

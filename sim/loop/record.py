@@ -37,7 +37,7 @@ class Recorder:
 
     def __init__(self, folder: str | Path, about: Mapping[str, Any], *, upto: int | None = None) -> None:
         self.folder, self.about = Path(folder), dict(about)
-        self._rows: list[tuple[int, Array, Array, Array, Array]] = []
+        self._rows: list[tuple[int, int, Array, Array, Array, Array]] = []
         self._bytes, self._parts = 0, 0
         there = (self.folder / HEADER).exists()
         if there and upto is None:
@@ -47,9 +47,9 @@ class Recorder:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._header(False)
 
-    def add(self, episode: int, obs: Array, x: Array, y: Array, action: Any) -> None:
-        """One environment step: ``x (chip steps, inputs)``, ``y (chip steps, outputs)``; copied."""
-        self._rows.append((episode, obs.copy(), x.copy(), y.copy(), np.asarray(action)))
+    def add(self, episode: int, step: int, obs: Array, x: Array, y: Array, action: Any) -> None:
+        """Environment step ``step`` of an episode: ``x (chip steps, inputs)``, ``y (chip steps, outputs)``; copied."""
+        self._rows.append((episode, step, obs.copy(), x.copy(), y.copy(), np.asarray(action)))
         self._bytes += x.nbytes + y.nbytes
         if self._bytes >= PART_BYTES:
             self.flush()
@@ -58,8 +58,8 @@ class Recorder:
         """Write what is waiting as a part."""
         if not self._rows:
             return
-        episode, obs, x, y, action = (np.stack([np.asarray(r[k]) for r in self._rows]) for k in range(5))
-        self._write(self._parts, {"episode": episode.astype(np.int64), "obs": obs, "action": action}, x, y)
+        episode, step, obs, x, y, action = (np.stack([np.asarray(r[k]) for r in self._rows]) for k in range(6))
+        self._write(self._parts, {"episode": episode, "step": step, "obs": obs, "action": action}, x, y)
         self._parts += 1
         self._rows, self._bytes = [], 0
 
@@ -93,7 +93,7 @@ class Recorder:
             if keep.all():
                 break
             if keep.any():
-                kept = {"episode": part.episode[keep], "obs": part.obs[keep], "action": part.action[keep]}
+                kept = {name: getattr(part, name)[keep] for name in ("episode", "step", "obs", "action")}
                 self._write(k, kept, part.x[keep], part.y[keep])
                 break
             _part(self.folder, k).unlink()
@@ -102,9 +102,10 @@ class Recorder:
 
 @dataclass(frozen=True)
 class Part:
-    """Environment steps in order: ``episode (n,)``, ``obs (n, ...)``, ``action (n, ...)``, ``x, y (n, chip steps, ...)``."""
+    """Environment steps in order: ``episode, step (n,)``, ``obs, action (n, ...)``, ``x, y (n, chip steps, ...)``."""
 
     episode: Array
+    step: Array
     obs: Array
     action: Array
     x: Array
@@ -131,8 +132,8 @@ class Recording:
         manifest, arrays = read_package(path, PART)
         try:
             x, y = _unpacked(arrays["x"], manifest["x"]), _unpacked(arrays["y"], manifest["y"])
-            part = Part(arrays["episode"], arrays["obs"], arrays["action"], x, y)
-            if len({len(a) for a in (part.episode, part.obs, part.action, x, y)}) != 1:
+            part = Part(arrays["episode"], arrays["step"], arrays["obs"], arrays["action"], x, y)
+            if len({len(a) for a in (part.episode, part.step, part.obs, part.action, x, y)}) != 1:
                 raise ValueError("its arrays have different lengths")
         except (KeyError, TypeError, ValueError) as error:
             raise PackageError(f"{path}: not a part of a recording ({error!r}); record the loop again") from None
@@ -146,16 +147,24 @@ class Recording:
             k += 1
 
     def episodes(self) -> Iterator[tuple[int, Array, Array]]:
-        """``(episode, x (chip steps, inputs), y (chip steps, outputs))``, one episode in memory at a time."""
+        """``(episode, x (chip steps, inputs), y (chip steps, outputs))``, one episode in memory at a time.
+
+        Errors: ``ValueError`` where one does not begin at rest, as after a restored state.
+        """
         now, xs, ys = -1, list[Array](), list[Array]()
         for part in self.parts():
-            cuts = np.flatnonzero(np.diff(part.episode)) + 1
-            for rows in np.split(np.arange(len(part.episode)), cuts):
-                episode = int(part.episode[rows[0]])
-                if episode != now and xs:
+            for rows in np.split(np.arange(len(part.step)), np.flatnonzero(part.step == 0)):
+                if not len(rows):
+                    continue
+                if part.step[rows[0]] == 0 and xs:
                     yield now, np.concatenate(xs), np.concatenate(ys)
                     xs, ys = [], []
-                now = episode
+                now = int(part.episode[rows[0]])
+                if not xs and part.step[rows[0]] != 0:
+                    raise ValueError(
+                        f"{self.folder}: episode {now} begins at step {part.step[rows[0]]}, from a state that is not "
+                        "in the recording; record from the start of an episode"
+                    )
                 xs.append(part.x[rows].reshape(-1, part.x.shape[-1]))
                 ys.append(part.y[rows].reshape(-1, part.y.shape[-1]))
         if xs:

@@ -214,25 +214,31 @@ def measure(recording: Recording, program: LoihiProgram) -> Meter:
     return meter
 
 
-def as_run(loop: Loop, y: npt.NDArray[Any] | None = None) -> Run:
+def as_run(loop: Loop, recording: Recording) -> Run:
     """The loop as a run, one sample an environment step, for :func:`sim.report.report_runs` and its page.
 
-    Errors: ``ValueError`` where the chip does not show its spikes.
+    ``y``: the windows of the recording. Errors: ``ValueError`` where spikes were not counted.
     """
     if loop.meter is None:
-        raise ValueError(f"{loop.stepper.name} does not show its spikes; replay the recording on 'loihi'")
-    seconds, steps = loop.meter.seconds(), len(loop.times.act.array())
-    shape = (steps, loop.steps, *loop.program.output_shape)
+        raise ValueError(f"{loop.stepper.name}: spikes were not counted; record the loop and measure the recording")
+    first = loop.rows - loop.steps
+    windows = [part.y[:, first:] for part in recording.parts()]
+    seconds, act = loop.meter.seconds(), loop.times.act.array()
+    y = np.concatenate(windows).reshape(-1, loop.steps, *loop.program.output_shape)
+    if len(y) != len(act):
+        raise ValueError(
+            f"{recording.folder}: has {len(y)} environment steps, the loop made {len(act)}; flush it first"
+        )
     return Run(
         machine="loihi",
-        y=np.zeros(shape, np.int8) if y is None else y,
+        y=y,
         counts=loop.meter.counts(),
-        samples=steps,
-        steps=loop.rows,
+        samples=len(act),
+        steps=loop.steps,
         dt_s=loop.program.dt_s,
         seed=loop.seed,
         program=summary(loop.program),
         latency_steps=loop.latency,
-        wall_s=float(loop.times.act.array().sum()),
+        wall_s=float(act.sum()),
         machine_s=None if seconds is None else float(seconds.sum()),
     )

@@ -5,8 +5,8 @@
     save() -> arrays        restore(arrays) goes on from there
 
 In process: :class:`EngineStepper` (fast) and :class:`ReferenceStepper` (the law as written). Out of process:
-:class:`ClientStepper` around anything with ``load(program)``, ``step(x)``, ``reset()`` and ``close()``, such as a worker
-that runs lava-nc, or a chip.
+:class:`ClientStepper` around anything with ``load(program)``, ``step(x)``, ``reset()`` and ``close()``: a worker that
+runs lava-nc, or a chip.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from export.loihi import LoihiProgram
 from sim.loihi import engine, reference
+from sim.loihi.counting import checked
 
 Array: TypeAlias = npt.NDArray[Any]
 Arrays: TypeAlias = dict[str, Array]
@@ -153,7 +154,7 @@ class ReferenceStepper:
     def step(self, x: Array) -> Array:
         """One chip step."""
         program = _begun(self._program)
-        x = reference.checked(program, x.reshape(1, 1, *program.input_shape)).reshape(1, -1).astype(np.int64)
+        x = checked(program, x.reshape(1, 1, *program.input_shape)).reshape(1, -1).astype(np.int64)
         if self._state is None:
             raise ValueError("begin(program) comes before step")
         self._moments, self._state = reference.advance(program, self._state, x)
