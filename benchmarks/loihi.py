@@ -83,7 +83,7 @@ def measure(name: str, program: LoihiProgram, steps: int, repeats: int) -> dict[
     out: dict[str, Any] = {
         "steps": steps,
         "events_per_step": want.total("synaptic_events") / steps,
-        "rates": {n: float(want.probes[f"{n}.s"].mean()) for n in program.lifs},
+        "rates": {n: float(want.probes[f"{n}.s"].mean()) for n in program.populations},
         "compile_and_first_run_s": ready,
         "kernels_compiled": first.machine == "loihi",
     }

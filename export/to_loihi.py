@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from export.loihi import (
     Lif,
     LoihiProgram,
     Node,
+    SparseEdge,
     effective,
 )
 from export.loihi_check import MAX_MESSAGE_BITS
@@ -29,7 +30,7 @@ from export.program import MappingError
 from export.quantize import Quantized, quantize
 from hardware.loihi import load_profile
 
-__all__ = ["ConvEdge", "DenseEdge", "InputNode", "Lif", "LoihiProgram", "assemble", "compile_loihi"]
+__all__ = ["ConvEdge", "DenseEdge", "InputNode", "Lif", "LoihiProgram", "SparseEdge", "assemble", "compile_loihi"]
 
 
 @dataclass(frozen=True)
@@ -95,33 +96,55 @@ def assemble(
     losses: Sequence[Loss] = (),
     source_hash: str = "",
     scale: Mapping[str, float] | None = None,
+    law: Literal["lava", "hw"] = "lava",
+    late: bool = True,
 ) -> LoihiProgram:
     """A checked program from nodes and connections written by hand: weights put on their grid, cores given.
 
     Populations with ``start`` 0 that a spike can reach start as many steps late as they are connections from the
-    input. Weights off the grid of their sign mode are stored as the chip would and named in ``losses``.
-    Errors: ``ProgramError``, ``CapacityError``.
+    input; with ``late=False`` they keep it, and start with the first chip step as lava's do. Weights off the grid of
+    their sign mode are stored as the chip would and named in ``losses``; those of convolutions only under ``law="hw"``,
+    under "lava" they stay as they are. Errors: ``ProgramError``, ``CapacityError``.
     """
     placed = dict(nodes)
-    for n, depth in _depth(nodes, edges).items():
+    for n, depth in _depth(nodes, edges).items() if late else ():
         node = placed[n]
-        if isinstance(node, Lif) and node.start == 0:
+        if not isinstance(node, InputNode) and node.start == 0:
             placed[n] = replace(node, start=depth)
     kept, lost = [], list(losses)
     for e in edges:
-        legal = e if isinstance(e, ConvEdge) else replace(e, w=effective(e.w, e.sign_mode, e.num_weight_bits))
-        changed = int((legal.w != e.w).sum())
-        if changed:
-            what = f"weights from {e.src} put on the {e.sign_mode} grid, largest change in weight units"
-            lost.append(Loss(e.dst, what, float(np.abs(legal.w.astype(np.int64) - e.w).max())))
+        legal, found = _legal(e, law)
         kept.append(legal)
+        lost += found
     program = LoihiProgram(
         placed, kept, output, dt_s, profile, dict(placement or _anywhere(placed)), {}, tuple(lost), name, source_hash,
-        dict(scale or {}),
+        dict(scale or {}), law,
     )  # fmt: skip
     program.check()
     cores, usage = place(placed, kept, program.links, load_profile(profile), chips)
     return replace(program, placement=dict(placement or cores), usage=usage)
+
+
+def _legal(e: Edge, law: str) -> tuple[Edge, list[Loss]]:
+    """The connection with the weights that run, and what that changed."""
+    if e.w.size == 0:
+        return e, []
+    low, high = int(e.w.min()), int(e.w.max())
+    w = effective(e.w, e.sign_mode, e.num_weight_bits) if low >= -(2**31) and high < 2**31 else e.w
+    size = float(np.abs(w.astype(np.int64) - e.w).max())
+    if isinstance(e, ConvEdge) and law == "lava":
+        lost = []
+        if size:
+            what = f"weights of the convolution from {e.src} run as they are, a chip would store others, largest change"
+            lost.append(Loss(e.dst, what, size))
+        if e.weight_exp:
+            what = f"weight_exp of the convolution from {e.src} is ignored, as lava's Conv does; law='hw' applies it"
+            lost.append(Loss(e.dst, what, float(e.weight_exp)))
+        return e, lost
+    if not size:
+        return (e if e.w.dtype == np.int16 else replace(e, w=w)), []
+    what = f"weights from {e.src} put on the {e.sign_mode} grid, largest change in weight units"
+    return replace(e, w=w), [Loss(e.dst, what, size)]
 
 
 def _anywhere(nodes: Mapping[str, Node]) -> dict[str, npt.NDArray[np.int32]]:

@@ -16,7 +16,7 @@ messages but update nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -40,10 +40,11 @@ BLOCK = 4096
 class Activity:
     """What an engine collects: ``spikes`` and asked ``traces`` (samples, T, neurons), totals per population.
 
-    ``flags[node]``: active updates, wrapped currents, clipped voltages.
+    ``spikes`` are messages, int8 or int32 payloads. ``flags[node]``: active updates, wrapped currents, clipped
+    voltages.
     """
 
-    spikes: dict[str, npt.NDArray[np.int8]]
+    spikes: dict[str, Array]
     traces: dict[str, npt.NDArray[np.int32]]
     flags: dict[str, npt.NDArray[np.int64]]
     events: dict[str, int]
@@ -51,27 +52,37 @@ class Activity:
     @classmethod
     def empty(cls, program: LoihiProgram, samples: int, steps: int, probes: Sequence[str]) -> Activity:
         """Room for a run. Errors: ``ValueError`` for a probe that there is not."""
-        known = [f"{n}.{k}" for n in program.lifs for k in "suv"]
+        known = [f"{n}.{k}" for n, p in program.populations.items() for k in ("s", *p.states)]
         for p in probes:
             if p not in known:
                 raise ValueError(f"no probe '{p}'; there are {', '.join(known)}")
         return cls(
-            {n: np.zeros((samples, steps, program.size(n)), np.int8) for n in program.lifs},
-            {p: np.zeros((samples, steps, program.size(p[:-2])), np.int32) for p in probes if p[-2:] != ".s"},
-            {n: np.zeros(3, np.int64) for n in program.lifs},
-            dict.fromkeys(program.lifs, 0),
+            {n: np.zeros((samples, steps, program.size(n)), message_type(program, n)) for n in program.populations},
+            {p: np.zeros((samples, steps, program.size(owner(p))), np.int32) for p in probes if p[-2:] != ".s"},
+            {n: np.zeros(3, np.int64) for n in program.populations},
+            dict.fromkeys(program.populations, 0),
         )
 
-    def record(self, name: str, k: int, s: Array, u: Array, v: Array) -> None:
+    def record(self, name: str, k: int, s: Array, state: Mapping[str, Array]) -> None:
         """Step k of all samples of one population."""
         self.spikes[name][:, k] = s
-        for key, value in ((f"{name}.u", u), (f"{name}.v", v)):
-            if key in self.traces:
-                self.traces[key][:, k] = value
+        for key, value in state.items():
+            if f"{name}.{key}" in self.traces:
+                self.traces[f"{name}.{key}"][:, k] = value
 
     def add(self, name: str, active: int, wrapped: int, clipped: int) -> None:
         """Add to the totals of one population."""
         self.flags[name] += (active, wrapped, clipped)
+
+
+def owner(probe: str) -> str:
+    """The population of a probe ``"<node>.<variable>"``."""
+    return probe.rpartition(".")[0]
+
+
+def message_type(program: LoihiProgram, name: str) -> type[np.int8] | type[np.int32]:
+    """int32 for a population that sends integers, int8 for one that sends 0 and 1."""
+    return np.int32 if program.nodes[name].graded else np.int8
 
 
 def checked(program: LoihiProgram, x: Array) -> Array:
@@ -103,6 +114,11 @@ def finish(
 ) -> Run:
     """The Run of either engine: counts, seconds on the chip, probes in the shapes of their nodes."""
     wall = time.perf_counter() - began
+    if program.law == "hw" and (bad := [n for n, f in activity.flags.items() if f[1]]):
+        raise ValueError(
+            f"{', '.join(bad)}: the current left 24 bits and wrapped; under law 'hw' that is an error: compile with a "
+            "calibration batch, or assemble with law='lava'"
+        )
     samples, steps = x.shape[:2]
     counts, chip_s = count(program, x, activity)
 
@@ -110,7 +126,7 @@ def finish(
         return a.reshape(samples, steps, *program.nodes[name].shape)
 
     found = {f"{n}.s": shaped(n, s) for n, s in activity.spikes.items() if f"{n}.s" in probes}
-    found |= {p: shaped(p[:-2], a) for p, a in activity.traces.items()}
+    found |= {p: shaped(owner(p), a) for p, a in activity.traces.items()}
     return Run(
         machine=machine,
         y=shaped(program.output, activity.spikes[program.output]),
@@ -131,7 +147,7 @@ def count(program: LoihiProgram, x: Array, activity: Activity) -> tuple[Counts, 
     """``(counts, seconds on the chip)``; None where the profile has no timing."""
     samples, steps = x.shape[:2]
     rasters: dict[str, Array] = {program.input: (x != 0).reshape(samples * steps, -1)}
-    rasters |= {n: s.reshape(samples * steps, -1) for n, s in activity.spikes.items()}
+    rasters |= {n: (s != 0).reshape(samples * steps, -1) for n, s in activity.spikes.items()}
     each = {n: r.sum(axis=0, dtype=np.int64) for n, r in rasters.items()}
     way = routes(program)
     active = {n: int(f[0]) for n, f in activity.flags.items()}
@@ -158,7 +174,7 @@ def seconds(program: LoihiProgram, rasters: dict[str, Array], way: dict[str, Rou
     profile = load_profile(program.profile)
     cores = way[program.input].received.shape[1]
     tiles = len({profile.tile(c) for c in range(cores)})
-    idle = timing.neuron_s * sum(np.bincount(program.placement[n], minlength=cores) for n in program.lifs)
+    idle = timing.neuron_s * sum(np.bincount(program.placement[n], minlength=cores) for n in program.populations)
     if program not in _LOADS:
         _LOADS[program] = {n: _load(program, n, route) for n, route in way.items()}
     loads = _LOADS[program]

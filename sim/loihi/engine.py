@@ -20,39 +20,42 @@ import numpy as np
 import numpy.typing as npt
 
 from export.loihi import InputNode, LoihiProgram
-from sim.loihi import fallback
 from sim.loihi import plan as plans
-from sim.loihi.counting import Activity, checked, finish
+from sim.loihi.counting import Activity, checked, finish, message_type
 from sim.loihi.plan import Plan
 from sim.run import Run
 
 Array = npt.NDArray[Any]
 ROWS = 2**21
 """Elements of the input-current buffer of a population (8 MiB in int32); longer runs go in pieces."""
-_NONE = np.zeros((0, 0), np.int32)
+NO_TRACE = np.zeros((0, 0, 0), np.int32)
 _PLANS: WeakKeyDictionary[LoihiProgram, dict[bool | None, Plan]] = WeakKeyDictionary()
 _LOCK = Lock()
 
 
 @dataclass
 class State:
-    """Before chip step ``t``, per population in the engine's order: ``u, v (samples, neurons)`` int32.
+    """Before chip step ``t``, per population in the engine's order: ``x (samples, variables, neurons)`` int32.
 
-    ``rings (samples, slots, neurons)``: input current of the steps to come; the slot of step t is ``t % slots``.
+    ``rings (samples, ports, slots, neurons)``: input current of the steps to come; step t has slot ``t % slots``.
     """
 
     plan: Plan
     t: int
-    u: dict[str, Array]
-    v: dict[str, Array]
+    x: dict[str, Array]
     rings: dict[str, Array]
     s: dict[str, Array]
     flags: dict[str, Array]
 
     def copy(self) -> State:
         """An independent copy."""
-        parts = ({k: a.copy() for k, a in d.items()} for d in (self.u, self.v, self.rings, self.s, self.flags))
+        parts = ({k: a.copy() for k, a in d.items()} for d in (self.x, self.rings, self.s, self.flags))
         return State(self.plan, self.t, *parts)
+
+    def read(self, node: str, variable: str) -> Array:
+        """A variable of a population, ``(samples, neurons)`` in C order."""
+        k = self.plan.program.populations[node].states.index(variable)
+        return self.plan.outward(node, self.x[node][:, k])
 
 
 def run(
@@ -85,7 +88,7 @@ def run(
                 progress(done / samples)
 
     workers = min(samples, threads or _processors())
-    if workers > 1 and plan.code is not fallback:
+    if workers > 1 and plan.compiled:
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(sample, range(samples)))
     else:
@@ -95,7 +98,7 @@ def run(
     return finish(program, x, activity, probes, "loihi", began)
 
 
-def step(program: LoihiProgram, state: State | None, x: Array) -> tuple[npt.NDArray[np.int8], State]:
+def step(program: LoihiProgram, state: State | None, x: Array) -> tuple[Array, State]:
     """One chip step: ``(state or None to begin, x (samples, *input)) -> (y (samples, *output), state)``.
 
     The given state is used up: the one returned holds its arrays (``state.copy()`` keeps one). What x causes leaves
@@ -111,15 +114,14 @@ def step(program: LoihiProgram, state: State | None, x: Array) -> tuple[npt.NDAr
 def begin(plan: Plan, samples: int) -> State:
     """The state before the first chip step."""
     program = plan.program
-    size = {n: program.size(n) for n in program.lifs}
+    size = {n: program.size(n) for n in program.populations}
     slots = {n: 1 + max((e.delay for e in plan.into[n]), default=0) for n in size}
     return State(
         plan,
         0,
-        {n: np.tile(plan.u0[n].astype(np.int32), (samples, 1)) for n in size},
-        {n: np.zeros((samples, k), np.int32) for n, k in size.items()},
-        {n: np.zeros((samples, slots[n], k), np.int32) for n, k in size.items()},
-        {n: np.zeros((samples, 1, k), np.int8) for n, k in size.items()},
+        {n: np.tile(plan.x0[n], (samples, 1, 1)) for n in size},
+        {n: np.zeros((samples, plan.ports[n], slots[n], k), np.int32) for n, k in size.items()},
+        {n: np.zeros((samples, 1, k), message_type(program, n)) for n, k in size.items()},
         {n: np.zeros(3, np.int64) for n in size},
     )
 
@@ -128,22 +130,19 @@ def _advance(state: State, x: Array) -> None:
     """One chip step in place, ``x (samples, inputs)`` in the engine's order."""
     plan, t = state.plan, state.t
     program = plan.program
-    for name, node in program.lifs.items():
-        ring = state.rings[name]
-        slot = t % ring.shape[1]
+    for name, node in program.populations.items():
+        ring, s = state.rings[name], state.s[name]
+        slot = t % ring.shape[2]
         if t >= node.start:
+            fire, own, flags = plan.fire[name], state.x[name], state.flags[name]
             for k in range(len(x)):
-                plan.code.fire(
-                    ring[k, slot : slot + 1], state.u[name][k], state.v[name][k], plan.bias[name], plan.law[name],
-                    state.s[name][k], _NONE, _NONE, state.flags[name],
-                )  # fmt: skip
-        ring[:, slot] = 0
+                fire(t, ring[k, :, slot : slot + 1], own[k], s[k], NO_TRACE, flags)
+        ring[:, :, slot] = 0
     for name, parts in plan.out_of.items():
         for e in parts:
             ring = state.rings[e.dst]
-            slot = (t + 1 + e.delay) % ring.shape[1]
             for k in range(len(x)):
-                e.add(x[k : k + 1] if name == program.input else state.s[name][k], 0, 0, ring[k, slot : slot + 1])
+                e.ahead(x[k : k + 1] if name == program.input else state.s[name][k], ring[k, e.port], t)
     state.t += 1
 
 
@@ -151,18 +150,18 @@ def _stepwise(plan: Plan, x: Array, k: int, activity: Activity) -> None:
     """One sample of a program with loops."""
     program, steps = plan.program, len(x)
     state, quiet = begin(plan, 1), np.zeros_like(x[:1])
-    for t in range(steps + max(p.start for p in program.lifs.values())):
-        inside = {n: 0 <= t - p.start < steps for n, p in program.lifs.items()}
+    for t in range(steps + max(p.start for p in program.populations.values())):
+        inside = {n: 0 <= t - p.start < steps for n, p in program.populations.items()}
         before = {n: state.flags[n].copy() for n in inside if not inside[n]}
         _advance(state, x[t : t + 1] if t < steps else quiet)
-        for n, p in program.lifs.items():
+        for n, p in program.populations.items():
             if not inside[n]:
                 state.flags[n] = before[n]
                 continue
             activity.spikes[n][k, t - p.start] = plan.outward(n, state.s[n][0, 0])
-            for key, value in ((f"{n}.u", state.u[n]), (f"{n}.v", state.v[n])):
-                if key in activity.traces:
-                    activity.traces[key][k, t - p.start] = plan.outward(n, value[0])
+            for i, variable in enumerate(p.states):
+                if f"{n}.{variable}" in activity.traces:
+                    activity.traces[f"{n}.{variable}"][k, t - p.start] = plan.outward(n, state.x[n][0, i])
     with _LOCK:
         for n, flags in state.flags.items():
             activity.add(n, *(int(f) for f in flags))
@@ -173,26 +172,26 @@ def _layerwise(plan: Plan, x: Array, k: int, activity: Activity) -> None:
     program, steps = plan.program, len(x)
     spikes = {program.input: x}
     for name in program.order or ():
-        if isinstance(program.nodes[name], InputNode):
+        node = program.nodes[name]
+        if isinstance(node, InputNode):
             continue
-        n = program.size(name)
-        u, v = plan.u0[name].astype(np.int32), np.zeros(n, np.int32)
-        s, flags = np.empty((steps, n), np.int8), np.zeros(3, np.int64)
-        traces = [np.empty((steps, n), np.int32) if f"{name}.{c}" in activity.traces else _NONE for c in "uv"]
+        n, ports, own = program.size(name), plan.ports[name], plan.x0[name].copy()
+        s, flags = np.empty((steps, n), message_type(program, name)), np.zeros(3, np.int64)
+        asked = [i for i, v in enumerate(node.states) if f"{name}.{v}" in activity.traces]
+        traces = np.empty((len(node.states), steps if asked else 0, n), np.int32)
         rows = max(1, min(steps, ROWS // n))
-        buffer = np.empty((rows, n), np.int32)
+        buffer = np.empty((ports, rows, n), np.int32)
         for first in range(0, steps, rows):
-            a = buffer[: min(rows, steps - first)]
+            a = buffer[:, : min(rows, steps - first)]
             a.fill(0)
-            part = slice(first, first + len(a))
             for e in plan.into[name]:
-                e.add(spikes[e.src], first, e.shift, a)
-            plan.code.fire(a, u, v, plan.bias[name], plan.law[name], s[part], traces[0][part], traces[1][part], flags)
+                e.add(spikes[e.src], first, a[e.port])
+            part = slice(first, first + a.shape[1])
+            plan.fire[name](node.start + first, a, own, s[part], traces[:, part], flags)
         spikes[name] = s
         activity.spikes[name][k] = plan.outward(name, s)
-        for c, trace in zip("uv", traces, strict=True):
-            if len(trace):
-                activity.traces[f"{name}.{c}"][k] = plan.outward(name, trace)
+        for i in asked:
+            activity.traces[f"{name}.{node.states[i]}"][k] = plan.outward(name, traces[i])
         with _LOCK:
             activity.add(name, *(int(f) for f in flags))
 
@@ -200,7 +199,7 @@ def _layerwise(plan: Plan, x: Array, k: int, activity: Activity) -> None:
 def _events(plan: Plan, given: Array, activity: Activity) -> None:
     """Synaptic events: spikes times the non-zero synapses that they visit."""
     program = plan.program
-    each = {n: s.sum(axis=(0, 1), dtype=np.int64) for n, s in activity.spikes.items()}
+    each = {n: np.count_nonzero(s, axis=(0, 1)) for n, s in activity.spikes.items()}
     each[program.input] = plan.outward(program.input, (given != 0).sum(axis=(0, 1)))
     for e, fan in zip(program.edges, program.fan_out, strict=True):
         activity.events[e.dst] += int(each[e.src] @ fan)
