@@ -24,6 +24,7 @@ import numpy.typing as npt
 from export.loihi import LoihiProgram
 from export.package import PackageError, read_package, write_package
 from neuro.stream import Encoder
+from sim.loihi.counting import message_type
 from sim.loop.codec import Codec
 from sim.loop.decode import Action, Decoder
 from sim.loop.meter import Meter
@@ -130,8 +131,7 @@ class Loop:
         first = self.rows - self.steps
         self._read = self._y[first : first + self.steps]
         self._code: Array = np.zeros(0)
-        node = program.nodes[program.input]
-        self._narrow = np.dtype(np.int32 if getattr(node, "message_bits", 0) else np.int8)
+        self._narrow = message_type(program, program.input)
         self._recorder = None if record is None else Recorder(record, self.about(), upto=resume)
 
     def about(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Meter:
         self.block = max(1, min(256, BLOCK_BYTES // per_step))
         self._rasters = {n: np.zeros((self.block * rows, program.size(n)), np.bool_) for n in program.nodes}
         self._at = np.zeros(self.block, np.int64)
-        self._active = {n: np.zeros(self.block, np.int64) for n in program.lifs}
+        self._active = {n: np.zeros(self.block, np.int64) for n in program.populations}
         self._fill = 0
         self._way = routes(program)
         self._each = {n: _columns(program, n, r) for n, r in self._way.items()}
@@ -77,7 +77,7 @@ class Meter:
             spikes = rasters[name].reshape(n, self.rows, -1).sum(axis=1, dtype=np.int32)
             for key, column in zip(keys, (spikes.astype(np.float64) @ each).astype(np.int64).T, strict=True):
                 self._put((*key, name), column)
-        for name, node in self.program.lifs.items():
+        for name, node in self.program.populations.items():
             on = np.clip(self._at[:n] + self.rows - node.start, 0, self.rows) * self.program.size(name)
             active = self._active[name][:n].copy()
             self._put(("neuron_updates", name, name), on)
@@ -98,7 +98,7 @@ class Meter:
         profile = load_profile(program.profile)
         cores = self._way[program.input].received.shape[1]
         tiles = len({profile.tile(c) for c in range(cores)})
-        idle = timing.neuron_s * sum(np.bincount(program.placement[n], minlength=cores) for n in program.lifs)
+        idle = timing.neuron_s * sum(np.bincount(program.placement[n], minlength=cores) for n in program.populations)
         events = np.zeros((len(rasters[program.input]), 4 * cores))
         for n, (group, load) in self._loads.items():  # whole numbers below 2^24: float32 is exact
             events += rasters[n].astype(np.float32) @ group @ load

@@ -11,6 +11,8 @@ runs lava-nc, or a chip.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, Protocol, TypeAlias
@@ -21,6 +23,7 @@ import numpy.typing as npt
 from export.loihi import LoihiProgram
 from sim.loihi import engine, reference
 from sim.loihi.counting import checked
+from sim.loihi.laws import Moment
 
 Array: TypeAlias = npt.NDArray[Any]
 Arrays: TypeAlias = dict[str, Array]
@@ -63,7 +66,7 @@ class Client(Protocol):
         """Put the program on the chip, at rest."""
 
     def step(self, x: Array) -> Array:
-        """One chip step: ``x (inputs,) -> y (outputs,)``."""
+        """One chip step: ``x (1, *input) -> y (1, *output)``."""
 
     def reset(self) -> Any:
         """Back to rest with the same program."""
@@ -89,7 +92,7 @@ class EngineStepper:
             for _ in range(program.latency + 2):  # until every kernel has run: no compiling inside the loop
                 _, state = engine.step(program, state, quiet)
             self._program, self._shape = program, (1, *program.input_shape)
-            self._names = tuple(program.lifs)
+            self._names = tuple(program.populations)
         self._state = None
 
     def step(self, x: Array) -> Array:
@@ -97,12 +100,12 @@ class EngineStepper:
         y, self._state = engine.step(_begun(self._program), self._state, x.reshape(self._shape))
         return y.reshape(-1)
 
-    def membrane(self) -> Array:
+    def membrane(self) -> Array | None:
         """Voltage of the output population."""
         program, state = _begun(self._program), self._state
-        if state is None:
-            return np.zeros(program.size(program.output), np.int64)
-        return state.plan.outward(program.output, state.v[program.output][0])
+        if state is None or "v" not in program.populations[program.output].states:
+            return None
+        return state.read(program.output, "v")[0]
 
     def watch(self, rows: Mapping[str, Array], k: int) -> bool:
         """Spikes of this step."""
@@ -143,13 +146,13 @@ class ReferenceStepper:
     def __init__(self) -> None:
         self._program: LoihiProgram | None = None
         self._state: reference.State | None = None
-        self._moments: dict[str, reference.Moment] = {}
+        self._moments: dict[str, Moment] = {}
         self._active: dict[str, int] = {}
 
     def begin(self, program: LoihiProgram) -> None:
         """At rest."""
         self._program, self._state = program, reference.initial(program, 1)
-        self._moments, self._active = {}, dict.fromkeys(program.lifs, 0)
+        self._moments, self._active = {}, dict.fromkeys(program.populations, 0)
 
     def step(self, x: Array) -> Array:
         """One chip step."""
@@ -164,7 +167,8 @@ class ReferenceStepper:
 
     def membrane(self) -> Array | None:
         """Voltage of the output population."""
-        return None if self._state is None else self._state.v[_begun(self._program).output][0]
+        found = None if self._state is None else self._state.vars[_begun(self._program).output].get("v")
+        return None if found is None else found[0]
 
     def watch(self, rows: Mapping[str, Array], k: int) -> bool:
         """Spikes of this step."""
@@ -180,14 +184,14 @@ class ReferenceStepper:
         """The reference's state."""
         if self._state is None:
             return {}
-        return flatten(self._state) | {f"active.{n}": np.array(k) for n, k in self._active.items()}
+        return flatten(self._state) | {f"active.{n}": np.array([k]) for n, k in self._active.items()}
 
     def restore(self, arrays: Arrays) -> None:
         """Go on."""
         self.begin(_begun(self._program))
         if arrays and self._state is not None:
             self._state = refill(self._state, arrays)
-            self._active = {n: int(arrays[f"active.{n}"]) for n in self._active}
+            self._active = {n: int(arrays[f"active.{n}"][0]) for n in self._active}
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -210,7 +214,7 @@ class ClientStepper:
 
     def step(self, x: Array) -> Array:
         """One chip step."""
-        return np.asarray(self.client.step(x)).reshape(-1)
+        return np.asarray(self.client.step(x.reshape(1, *_begun(self._program).input_shape))).reshape(-1)
 
     def membrane(self) -> Array | None:
         """Not shown."""
@@ -243,13 +247,18 @@ STEPPERS: dict[str, type[EngineStepper] | type[ReferenceStepper]] = {
 
 
 def stepper(on: str | Stepper) -> Stepper:
-    """The stepper of that name, or the one given. Errors: ``ValueError`` with the names."""
+    """The stepper of that name, or the one given; ``lava`` is lava-nc in its worker.
+
+    Errors: ``ValueError`` with the names, or with what is missing.
+    """
     if not isinstance(on, str):
         return on
+    if on == "lava" and importlib.util.find_spec("sim.lava") is not None:
+        return ClientStepper(importlib.import_module("sim.lava.client").Client(), "lava")
     if on not in STEPPERS:
         raise ValueError(
-            f"no machine '{on}' goes step by step in this process; there are {', '.join(STEPPERS)}; "
-            "give another as ClientStepper(client)"
+            f"no machine '{on}' goes step by step; there are {', '.join(STEPPERS)}; give another as "
+            "ClientStepper(client)"
         )
     return STEPPERS[on]()
 
@@ -265,8 +274,8 @@ def flatten(state: Any) -> Arrays:
         elif isinstance(value, list | tuple):
             for k, v in enumerate(value):
                 walk(f"{path}.{k}", v)
-        elif isinstance(value, int | np.integer | np.ndarray):
-            out[path] = np.array(value)
+        elif isinstance(value, int | np.ndarray):
+            out[path] = np.array(value, ndmin=1)  # a file has no arrays without an axis
 
     for f in fields(state):
         walk(f.name, getattr(state, f.name))
@@ -281,13 +290,13 @@ def refill(fresh: Any, arrays: Arrays) -> Any:
             return {k: build(f"{path}.{k}", v) for k, v in value.items()}
         if isinstance(value, list | tuple):
             return type(value)(build(f"{path}.{k}", v) for k, v in enumerate(value))
-        if not isinstance(value, int | np.integer | np.ndarray):
+        if not isinstance(value, int | np.ndarray):
             return value
-        got, want = arrays.get(path), np.asarray(value)
+        got, want = arrays.get(path), np.array(value, ndmin=1)
         if got is None or got.shape != want.shape or got.dtype.kind != want.dtype.kind:
             what = "missing" if got is None else f"{got.dtype} {got.shape}"
             raise ValueError(f"state: {path} is {what}, this program has {want.dtype} {want.shape}; begin anew")
-        return got.astype(want.dtype) if isinstance(value, np.ndarray) else int(got)
+        return got.astype(want.dtype) if isinstance(value, np.ndarray) else int(got[0])
 
     return replace(fresh, **{f.name: build(f.name, getattr(fresh, f.name)) for f in fields(fresh)})
 
