@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sim.loop.decode import Argmax
 from sim.loop.loop import Loop
 from sim.loop.report import LoopReport
 from sim.loop.report import report as loop_report
+from sim.loop.stop import stops
 
 EPISODES, FORMAT, VERSION = "episodes.json", "spikeport-episodes", 1
 SAVE_S = 2.0
@@ -99,31 +101,35 @@ class GymLoop:
             self.done = old
         self.before = len(self.done.returns)
 
-    def episode(self, k: int) -> tuple[float, int]:
-        """Episode k from its own seed: ``(return, length)``."""
+    def episode(self, k: int, check: Callable[[], None] = lambda: None) -> tuple[float, int]:
+        """Episode k from its own seed: ``(return, length)``. ``check`` is called between its steps."""
         obs, _ = self.env.reset(seed=self.loop.seed + k)
         self.loop.begin(k)
         total, steps, over = 0.0, 0, False
         while not over:
             obs, reward, ended, cut, _ = self.env.step(self._act(obs))
             total, steps, over = total + float(reward), steps + 1, bool(ended or cut)
+            if not over:
+                check()
         return total, steps
 
     def run(self, episodes: int) -> Episodes:
-        """Go on until there are so many; what is written stays whole however it is stopped."""
+        """Go on until there are so many. Ctrl-C stops it after a step; what is written then is whole."""
         if episodes < 1:
             raise ValueError(f"GymLoop.run: episodes must be at least 1, got {episodes}")
         saved = time.monotonic()
-        try:
-            while len(self.done.returns) < episodes:
-                total, steps = self.episode(len(self.done.returns))
-                self.done.returns.append(total)
-                self.done.lengths.append(steps)
-                if time.monotonic() - saved > SAVE_S:
-                    self.save()
-                    saved = time.monotonic()
-        finally:
-            self.save()
+        with stops() as check:
+            try:
+                while len(self.done.returns) < episodes:
+                    total, steps = self.episode(len(self.done.returns), check)
+                    self.done.returns.append(total)
+                    self.done.lengths.append(steps)
+                    if time.monotonic() - saved > SAVE_S:
+                        self.save()
+                        saved = time.monotonic()
+                    check()
+            finally:
+                self.save()
         return self.done
 
     def save(self) -> None:

@@ -1,4 +1,4 @@
-"""The loop against one long run on both engines, the window against a relay's literal spikes, and what survives a stop."""
+"""The loop against one long run on both engines, the window against literal spikes, and what survives a stop."""
 
 from __future__ import annotations
 
@@ -251,9 +251,10 @@ class Worker:
 def test_a_client_plugs_in_and_is_priced_from_its_recording(tmp_path: Path) -> None:
     made, _ = random_program("conv", SEEDS["conv"])
     n, worker = made.size(made.input), Worker()
+    chips = (ClientStepper(worker, "worker"), EngineStepper())
     loops = {
         on: Loop(made, scaled(n, Rate(4)), Decoder(Count(), Argmax()), on=on, record=tmp_path / str(k))
-        for k, on in enumerate((ClientStepper(worker, "worker"), EngineStepper()))
+        for k, on in enumerate(chips)
     }
     acts = []
     for loop in loops.values():
@@ -263,15 +264,15 @@ def test_a_client_plugs_in_and_is_priced_from_its_recording(tmp_path: Path) -> N
             acts[-1] += closed(loop, 20)
     assert acts[0] == acts[1]
     assert worker.said == ["load", "reset", "close"]
-    here = list(loops.values())[1]
-    assert list(loops.values())[0].meter is None
+    here = loops[chips[1]]
+    assert loops[chips[0]].meter is None
     assert here.meter is not None
     found = measure(Recording(tmp_path / "0"), made)
     assert found.counts() == here.meter.counts()
     assert (found.seconds() == here.meter.seconds()).all()
-    assert any("measure" in n for n in report(list(loops.values())[0]).notes)
+    assert any("measure" in n for n in report(loops[chips[0]]).notes)
     with pytest.raises(ValueError, match="keeps its state"):
-        list(loops.values())[0].state()
+        loops[chips[0]].state()
 
 
 @pytest.mark.parametrize("on", ["loihi", "loihi-reference"])
@@ -301,7 +302,7 @@ def test_a_saved_state_goes_on_with_the_same_bits(on: str, train: Any, tmp_path:
         for node, count in by.items():
             assert first.meter.counts()[event][node] + second.meter.counts()[event][node] == count
     other = Loop(relay(), scaled(2, train), Decoder(Count(), Argmax()), on=on, seed=3)
-    with pytest.raises(ValueError, match="another program|runs"):
+    with pytest.raises(ValueError, match="this loop runs"):
         other.restore(first.state())
 
 
@@ -359,7 +360,7 @@ def test_a_damaged_recording_is_named(harm: str, tmp_path: Path) -> None:
         (folder / "recording.json").write_text("{}")
     else:
         (folder / "recording.json").unlink()
-    with pytest.raises(PackageError, match="part-000000|r: no readable"):
+    with pytest.raises(PackageError, match=r"part-000000|r: no readable"):
         replay(folder, made)
 
 

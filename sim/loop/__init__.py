@@ -7,6 +7,7 @@ from sim.loop.meter import Meter
 from sim.loop.record import Recorder, Recording, Replay, replay
 from sim.loop.report import LoopReport, as_run, measure, report
 from sim.loop.steppers import Client, ClientStepper, EngineStepper, ReferenceStepper, Stepper
+from sim.loop.stop import stops
 
 __all__ = [
     "Argmax",
@@ -33,4 +34,5 @@ __all__ = [
     "measure",
     "replay",
     "report",
+    "stops",
 ]
