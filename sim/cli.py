@@ -14,6 +14,7 @@ from export.package import PackageError, write_npz
 from sim import engines
 from sim.lava.cli import app as lava
 from sim.nir_cli import Discretization, Dt, Fires, Float32, Reset, nir_options
+from sim.loop_cli import add_to as add_loop
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -184,6 +185,9 @@ def machines() -> None:
     typer.echo("")
     for name, title in list_tables():
         typer.echo(f"{name:<32} {title}")
+
+
+add_loop(app)
 
 
 def read_input(path: Path, rank: int | None, steps: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
