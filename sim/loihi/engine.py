@@ -115,7 +115,7 @@ def begin(plan: Plan, samples: int) -> State:
     """The state before the first chip step."""
     program = plan.program
     size = {n: program.size(n) for n in program.populations}
-    slots = {n: 1 + max((e.delay + 1 for e in plan.into[n]), default=0) for n in size}
+    slots = {n: 1 + max((e.delay for e in plan.into[n]), default=0) for n in size}
     return State(
         plan,
         0,
