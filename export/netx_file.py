@@ -158,5 +158,5 @@ def opened(path: str | Path) -> Iterator[Reader]:
         raise
     except (OSError, RuntimeError, KeyError, TypeError) as error:
         raise PackageError(
-            f"{path}: cannot be read ({error}); it is truncated or no HDF5: fetch it whole (git lfs pull) or export again"
+            f"{path}: cannot be read ({error}); truncated or no HDF5: fetch it whole (git lfs pull) or export again"
         ) from None

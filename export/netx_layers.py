@@ -2,7 +2,7 @@
 
 The loader (``lava.lib.dl.netx.hdf5.Network``) does not pass numbers through. Verified by running it:
 
-- Dense weights are shifted left by ``bits`` and told to use ``num_weight_bits`` and the exponent ``-bits``; lava-nc then
+- Dense weights are shifted left by ``bits`` and get ``num_weight_bits`` and the exponent ``-bits``; lava-nc then
   finds the sign mode anew, from each matrix as shifted. Mostly that keeps every value, odd ones of mixed sign too; a
   matrix without a positive weight can be clipped (-256 to -255) or shifted by -1, which numpy makes 0. All zeros fail.
 - A recurrent layer is scaled by its largest weight, recurrent or not; with delays its exponent is forgotten.
@@ -36,7 +36,7 @@ class UnloadableError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """One matrix as lava-nc holds it: ``a = (w x) >> bits``; ``sign_mode`` as found there; ``cut``: low bits dropped."""
+    """One matrix as lava-nc holds it: ``a = (w x) >> bits``; ``sign_mode`` as found there; ``cut`` low bits dropped."""
 
     w: Int
     bits: int

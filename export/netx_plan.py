@@ -1,4 +1,4 @@
-"""An integer program seen as what a netx file can hold: a chain of layers, and the arguments that its loader needs."""
+"""An integer program seen as what a netx file can hold: a chain of layers, each refusal with its fix."""
 
 from __future__ import annotations
 
@@ -24,29 +24,8 @@ from export.loihi import (
     SparseEdge,
     effective,
 )
-from export.netx_layers import DECAY_BITS, SPIKE_EXP, STATE_EXP, UnloadableError, loaded
-from export.network import Loss
+from export.netx_layers import DECAY_BITS, STATE_EXP, UnloadableError, loaded
 from export.program import MappingError
-
-
-@dataclass(frozen=True, eq=False)
-class Arguments:
-    """What ``lava.lib.dl.netx.hdf5.Network`` must be called with to run the file as the program runs here.
-
-    ``reset_offset``: also where the program has no ``reset_interval``: a caller who resets between samples needs it.
-    """
-
-    input_message_bits: int = 0
-    reset_interval: int | None = None
-    reset_offset: int = 0
-    spike_exp: int = SPIKE_EXP
-
-    def __str__(self) -> str:
-        reset = (
-            f", reset_interval={self.reset_interval}, reset_offset={self.reset_offset}" if self.reset_interval else ""
-        )
-        spike = f", spike_exp={self.spike_exp}" if self.spike_exp != SPIKE_EXP else ""
-        return f"Network(net_config=..., input_message_bits={self.input_message_bits}{reset}{spike})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +156,7 @@ def matrix(program: LoihiProgram, name: str, edges: Sequence[Edge]) -> tuple[Int
         scaled = w << edge.weight_exp if edge.weight_exp > 0 else w >> -edge.weight_exp
         if edge.weight_exp < 0 and (scaled << -edge.weight_exp != w).any():
             raise MappingError(
-                f"{edge.src} -> {name}: weight_exp {edge.weight_exp} leaves fractions of a weight, netx has whole ones; "
+                f"{edge.src} -> {name}: weight_exp {edge.weight_exp} leaves fractions of a weight, netx has none; "
                 "compile with larger weights"
             )
         on = scaled != 0
@@ -208,7 +187,7 @@ def _recurrent(
         raise MappingError(f"{name}: the loader has no recurrent layer of '{node.kind}'; take the loop out")
     if delays is not None or late is not None:
         raise MappingError(
-            f"{name}: the loader gives the delays of a recurrent layer to both of its matrices and drops their exponent; "
+            f"{name}: the loader gives a recurrent layer's delays to both of its matrices and drops their exponent; "
             "keep delays to layers without a loop"
         )
     if node.graded and not forward[0].num_message_bits:
@@ -220,7 +199,7 @@ def _identity(step: Step, source: Any) -> None:
     w = step.matrices["real"]
     if not isinstance(source, InputNode) or w.shape[0] != w.shape[1] or (w != np.eye(len(w), dtype=np.int64)).any():
         raise MappingError(
-            f"{step.name}: the loader feeds its delta encoder directly; connect it to the input one to one with weight 1"
+            f"{step.name}: the loader feeds its delta encoder directly; connect it to the input one to one, weight 1"
         )
     if step.delays is not None:
         raise MappingError(f"{step.name}: the loader feeds its delta encoder without delay; take it out")
@@ -245,88 +224,6 @@ def _loads(step: Step) -> None:
         if not same:
             low, high = min(int(p.min()) for p in parts), max(int(p.max()) for p in parts)
             raise MappingError(
-                f"{step.name}: weights from {low} to {high}: {why}; use even weights of both signs within -256..254, or "
+                f"{step.name}: weights from {low} to {high}: {why}; use even weights of both signs in -256..254, or "
                 "where weight_exp made them large take fitted() of export.to_netx"
             )
-
-
-def arguments(program: LoihiProgram, steps: Sequence[Step]) -> Arguments:
-    """The loader's arguments. Errors: ``MappingError`` where one argument would need two values."""
-    bits = program.into(steps[0].name)[0].num_message_bits if not isinstance(steps[0].node, Delta) else 0
-    exps = {s.node.spike_exp for s in steps if isinstance(s.node, SigmaDelta | Delta)}
-    if len(exps) > 1:
-        raise MappingError(f"{program.name}: spike_exp differs between layers, the loader has one; use the same in all")
-    spike_exp = exps.pop() if exps else SPIKE_EXP
-    lifs = [(k, s.name, s.node) for k, s in enumerate(steps) if isinstance(s.node, Lif)]
-    periods = {n.reset_interval for _, _, n in lifs}
-    if periods <= {0}:
-        return Arguments(bits, None, _offset(steps) or 0, spike_exp)
-    period = max(periods)
-    offsets = {(n.reset_offset - 1 - k - _shift(steps)) % period for k, _, n in lifs}
-    if len(periods) > 1 or len(offsets) > 1:
-        raise MappingError(
-            f"{program.name}: the loader resets every LIF layer with one interval, each layer one step after the one "
-            f"before; here are intervals {sorted(periods)} and first offsets {sorted(offsets)}: use one of each"
-        )
-    return Arguments(bits, period, offsets.pop(), spike_exp)
-
-
-def _shift(steps: Sequence[Step]) -> int:
-    """Chip steps by which the loader is ahead: its delta encoder reads the input without a connection."""
-    return int(isinstance(steps[0].node, Delta))
-
-
-def _biased(step: Step) -> bool:
-    node = step.node
-    return isinstance(node, Lif | SigmaDelta) and node.bias is not None and bool(node.bias.any())
-
-
-def _offset(steps: Sequence[Step]) -> int | None:
-    """``reset_offset`` with which each layer with a bias is reset just as it starts here; None where none does."""
-    late = {s.node.start - k - _shift(steps) for k, s in enumerate(steps) if isinstance(s.node, Lif) and _biased(s)}
-    late = late or {s.node.start - k - _shift(steps) for k, s in enumerate(steps)}
-    return late.pop() if len(late) == 1 else None
-
-
-def late_bias(program: LoihiProgram, steps: Sequence[Step], call: Arguments) -> list[Loss]:
-    """Where the loader runs a bias before the layer's first input, which here rests until then."""
-    losses = []
-    for k, step in enumerate(steps):
-        node = step.node
-        early = node.start - _shift(steps)
-        if not _biased(step) or early <= 0:
-            continue
-        size = float(early * np.abs(_bias(node)).max())
-        if isinstance(node, SigmaDelta):
-            what = f"the loader adds its bias {early} steps before its first input; assemble(..., late=False) does too"
-            losses.append(Loss(step.name, what, size))
-        elif call.reset_interval is None:
-            fix = (
-                "" if _offset(steps) is None else f"; reset_interval=STEPS, reset_offset={call.reset_offset} clears it"
-            )
-            losses.append(Loss(step.name, f"the loader adds its bias {early} steps before its first input{fix}", size))
-        elif (call.reset_offset + 1 + k) % call.reset_interval != (early + 1) % call.reset_interval:
-            what = f"the loader adds its bias {early} steps before its first input and does not reset just then"
-            losses.append(Loss(step.name, what, size))
-        if isinstance(node, Lif) and _fires(node, early) and (step.recurrent is not None or _delayed(steps, k + 1)):
-            what = "its bias alone makes it fire before its first input, and a loop or delay carries that on"
-            losses.append(Loss(step.name, what, size))
-    return losses
-
-
-def _delayed(steps: Sequence[Step], k: int) -> bool:
-    return k < len(steps) and steps[k].delays is not None
-
-
-def _bias(node: Any) -> Int:
-    """In threshold units, rounded up."""
-    wide = node.bias.astype(np.int64)
-    if isinstance(node, SigmaDelta):
-        return wide
-    full = wide << node.bias_exp if node.bias_exp > 0 else wide >> -node.bias_exp
-    return -(-full >> 6)
-
-
-def _fires(node: Lif, steps: int) -> bool:
-    """Does its bias alone make it fire within so many steps? Upper bound: without decay."""
-    return bool((_bias(node) * steps > node.vth).any())

@@ -22,10 +22,11 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from export.loihi import ConvEdge, Delta, Edge, Int, Lif, LoihiProgram, ResonateFire, Sigma, SigmaDelta
-from export.netx_layers import BIAS_EXP, written_decay
-from export.netx_plan import Arguments, Step, arguments, chain, late_bias
+from export.loihi import ConvEdge, Delta, Edge, Int, Lif, LoihiProgram, ResonateFire, Sigma
 from export.network import Loss, Network, Shape
+from export.netx_call import Arguments, arguments, late_bias
+from export.netx_layers import BIAS_EXP, written_decay
+from export.netx_plan import Step, chain
 from export.package import digest, write_bytes
 from export.program import MappingError, Usage
 from export.to_loihi import compile_loihi
@@ -113,7 +114,7 @@ def netx_program(program: LoihiProgram) -> NetxProgram:
         image = step.image
     datasets = {f"layer/{k}/{key}": a for k, layer in enumerate(layers) for key, a in layer.items()}
     datasets[NOTE] = np.array(_note(program, steps, call).encode())
-    return NetxProgram(program, datasets, call, [*program.losses, *late_bias(program, steps, call)])
+    return NetxProgram(program, datasets, call, [*program.losses, *late_bias(steps, call)])
 
 
 def fitted(program: LoihiProgram) -> LoihiProgram:
@@ -252,9 +253,7 @@ def _neuron(step: Step) -> Datasets:
         }
     else:
         kind = "SDNN"
-        numbers = {"vThMant": 0 if isinstance(node, Sigma) else node.vth}
-        if isinstance(node, Sigma):
-            numbers["sigma_output"] = 1
+        numbers = {"vThMant": getattr(node, "vth", 0)} | ({"sigma_output": 1} if isinstance(node, Sigma) else {})
     extra = {"gradedSpike": np.array(False)} if kind == "CUBA" else {"activation": np.array(b"relu")}
     return {"type": np.array(kind.encode())} | {k: np.array(v, np.int32) for k, v in numbers.items()} | extra
 
