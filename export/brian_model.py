@@ -27,8 +27,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from export.brian_synapses import Array, Synapses, convolution, dense, identity
-from export.network import AvgPool2d, Conv2d, Flatten, Input, Linear, Network, Node, Output, Spiking
+from export.brian_links import Projection
+from export.brian_synapses import Array
+from export.network import AvgPool2d, Conv2d, Flatten, Input, Linear, Network, Output, Spiking
 from export.program import MappingError
 from neuro.neuron import Decay, Law, NoLeak, Rate, Tau
 
@@ -40,8 +41,8 @@ CHARGE, UPDATE, FIRE, RESET, SEND = range(5)
 class Group:
     """One NeuronGroup: ``size`` neurons of node ``name``, in Brian's words.
 
-    ``update`` runs each step; ``events`` name to condition, ``spike`` first; ``bias`` per neuron or None;
-    ``start``: initial ``v``.
+    ``update`` runs each step; ``events``: name to condition; ``start``: initial ``v``. ``bias`` per neuron or None: the
+    sum over ``biases``, layers whose bias it is and how many places in a row share one element.
     """
 
     name: str
@@ -52,27 +53,12 @@ class Group:
     events: dict[str, str] = field(default_factory=dict)
     reset: str = ""
     constants: dict[str, float] = field(default_factory=dict)
+    biases: tuple[tuple[str, int], ...] = ()
     bias: Array | None = None
     start: float = 0.0
     ode: bool = False
     spiking: bool = False
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Projection:
-    """One Synapses: ``src`` to ``dst`` by the weights of node ``by`` (None: one to one) on ``event`` of ``src``.
-
-    ``delay``: steps in Brian's queue. ``steps``: the delay in the network, path and all.
-    """
-
-    src: str
-    dst: str
-    by: str | None
-    event: str
-    delay: int
-    steps: int
-    effect: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,45 +81,6 @@ def model(network: Network, ode: bool = False) -> Model:
                 "Flatten or Spiking nodes before the export"
             )
     return _Builder(network, ode).model()
-
-
-def synapses(network: Network, projection: Projection) -> Synapses:
-    """``(pre, post, weight)`` of one projection."""
-    shapes = network.shapes()
-    if projection.by is None:
-        return identity(math.prod(shapes[projection.src]))
-    node = network.nodes[projection.by]
-    if isinstance(node, Linear):
-        return dense(node.weight)
-    shape = shapes[network.sources(projection.by)[0].src]
-    return convolution(*kernel(node, shape))
-
-
-def kernel(node: Node, shape: tuple[int, ...]) -> tuple[Array, tuple[int, ...], tuple[int, int], tuple[int, int], tuple[int, int], int]:
-    """Arguments of :func:`convolution`; pooling sums its windows, the relay divides."""
-    if isinstance(node, Conv2d):
-        return node.weight, shape, node.stride, node.padding, node.dilation, node.groups
-    if isinstance(node, AvgPool2d):
-        return np.ones((shape[0], 1, *node.kernel)), shape, node.stride, node.padding, (1, 1), shape[0]
-    raise MappingError(f"{node}: is no window; this is a fault of spikeport")
-
-
-def synapse_count(network: Network, projection: Projection) -> int:
-    """Synapses of a projection, without listing them."""
-    shapes = network.shapes()
-    if projection.by is None:
-        return math.prod(shapes[projection.src])
-    node = network.nodes[projection.by]
-    if isinstance(node, Linear):
-        return int(np.count_nonzero(node.weight))
-    weight, shape, *window, _ = kernel(node, shapes[network.sources(projection.by)[0].src])
-    lands = []
-    for axis in (0, 1):
-        stride, padding, dilation = (pair[axis] for pair in window)
-        at = np.arange(shapes[projection.by][1 + axis]) * stride - padding
-        at = at + np.arange(weight.shape[2 + axis])[:, None] * dilation
-        lands.append(((at >= 0) & (at < shape[1 + axis])).sum(1))
-    return int(np.einsum("oikl,k,l->", (weight != 0).astype(np.int64), *lands))
 
 
 def law_text(law: Law, ode: bool) -> tuple[str, str, dict[str, float], bool]:
@@ -175,6 +122,7 @@ class _Builder:
         self.place = {n: k for k, n in enumerate(self.units)}
         self.lines: dict[str, set[int]] = {n: set() for n in self.units}
         self.bias: dict[str, Array] = {}
+        self.biases: dict[str, list[tuple[str, int]]] = {n: [] for n in self.units}
 
     def model(self) -> Model:
         projections = [p for n in self.units for p in self._into(n)]
@@ -245,6 +193,7 @@ class _Builder:
             return
         each = math.prod(self.shapes[layer]) // len(node.bias)  # a channel's bias is that of all its places
         bias = np.repeat(node.bias.astype(np.float64), each)
+        self.biases[name].append((layer, each))
         self.bias[name] = self.bias[name] + bias if name in self.bias else bias
 
     def _projection(self, src: str, dst: str, by: str | None, steps: int) -> Projection:
@@ -280,6 +229,7 @@ class _Builder:
             "\n".join([*shift, take]),
             {f"late{k}" if k else "spike": f"late{k} != 0" if k else "value != 0" for k in used},
             constants=constants,
+            biases=tuple(self.biases[name]),
             bias=self.bias.get(name),
             note="input" if isinstance(node, Input) else f"relay: {node.kind}",
         )
@@ -296,6 +246,7 @@ class _Builder:
             {"spike": f"v {law.fires} threshold"},
             "v -= threshold" if soft else "v = v_reset",
             constants | {"threshold": float(law.threshold)} | ({} if soft else {"v_reset": float(law.v_reset)}),
+            tuple(self.biases[name]),
             self.bias.get(name),
             float(law.v_reset),
             ode,

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
-Synapses: TypeAlias = tuple[Array, Array, Array]
+Listed: TypeAlias = tuple[Array, Array, Array]
 
 
-def dense(weight: Array) -> Synapses:
+def dense(weight: Array) -> Listed:
     """The synapses of ``y = weight x``, weight (out, in)."""
     pre, post = np.nonzero(weight.T)
     return pre, post, weight[post, pre].astype(np.float64)
@@ -27,12 +27,12 @@ def convolution(
     padding: tuple[int, int],
     dilation: tuple[int, int],
     groups: int,
-) -> Synapses:
+) -> Listed:
     """Those of a cross-correlation over ``shape`` (c, h, w) with zero padding, weight (out, c / groups, kh, kw)."""
     _, h, w = shape
     rows, columns = (
         (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip((h, w), weight.shape[2:], stride, padding, dilation)  # noqa: B905
+        for n, k, s, p, d in zip((h, w), weight.shape[2:], stride, padding, dilation, strict=True)
     )
     out, into, ky, kx = np.nonzero(weight)  # one row per tap, one column per place
     y, x = np.indices((rows, columns)).reshape(2, -1)
@@ -46,13 +46,13 @@ def convolution(
     return pre[inside], post[inside], value[inside]
 
 
-def identity(size: int) -> Synapses:
+def identity(size: int) -> Listed:
     """One synapse of weight 1 from each neuron to its own number."""
     number = np.arange(size)
     return number, number, np.ones(size)
 
 
-def copied(synapses: Synapses, pre_size: int, post_size: int, copies: int) -> Synapses:
+def copied(synapses: Listed, pre_size: int, post_size: int, copies: int) -> Listed:
     """The same synapses in each of ``copies`` copies of both groups, copy after copy."""
     pre, post, weight = synapses
     copy = np.arange(copies)[:, None]

@@ -1,6 +1,6 @@
 """A Network as Brian 2 equations, spike for spike the same in double precision.
 
-    to_brian(network)  ->  BrianProgram  ->  save: net.py, a script for brian2 and numpy alone, and net.npz beside it
+    to_brian(network)  ->  BrianProgram  ->  save: net.py, for brian2 and numpy alone, and net.brian.npz
 
 :mod:`export.brian_model` says how a step of the network maps to one ``dt`` of Brian. Weights become float64
 unchanged and every operation of the neuron law keeps its place, so spikes are those of the float law in float64
@@ -18,16 +18,19 @@ from pathlib import Path
 from typing import ClassVar
 
 from export import brian_model
+from export.brian_links import synapse_count, synapses
 from export.brian_model import Model
 from export.brian_names import identifiers
 from export.brian_script import script
-from export.brian_synapses import Synapses
+from export.brian_synapses import Listed
 from export.network import Loss, Network, Shape
 from export.package import Arrays, PackageError, digest, read_package, write_package, write_text
 from export.program import CapacityError
 
 FORMAT = "spikeport-brian"
 VERSION = 1
+ARRAYS = ".brian.npz"
+"""What takes the place of ``.py`` in the name of the file beside a script."""
 MAX_SYNAPSES = 2**31 - 1
 """brian2 2.9 numbers synapses, and the neurons at their ends, with int32 (``brian2/synapses/synapses.py``)."""
 BATCH_SYNAPSES = 2**22
@@ -58,14 +61,14 @@ class BrianProgram:
         return identifiers(self.model.groups)
 
     @cached_property
-    def synapses(self) -> list[Synapses]:
+    def synapses(self) -> list[Listed]:
         """``(pre, post, weight)`` of every projection."""
-        return [brian_model.synapses(self.network, p) for p in self.model.projections]
+        return [synapses(self.network, p) for p in self.model.projections]
 
     @cached_property
     def sizes(self) -> list[int]:
         """Synapses of every projection, counted without listing them."""
-        return [brian_model.synapse_count(self.network, p) for p in self.model.projections]
+        return [synapse_count(self.network, p) for p in self.model.projections]
 
     @property
     def usage(self) -> dict[str, tuple[int, int]]:
@@ -102,16 +105,15 @@ class BrianProgram:
         return digest(*self._manifest())
 
     def save(self, path: str | Path) -> Path:
-        """Write ``<path>.py`` and ``<path>.npz``, each beside and renamed; gives the path of the one asked for.
+        """Write the script ``net.py`` and its arrays ``net.brian.npz``, each beside and renamed, the script last.
 
-        The script runs alone: ``python net.py input.npz out.npz``. It may be edited; :meth:`load` reads the ``.npz``.
+        The script runs alone: ``python net.py input.npz out.npz``. It may be edited; :meth:`load` reads the arrays.
         """
         path = Path(path)
-        if path.suffix not in (".py", ".npz"):
-            raise ValueError(f"{path}: name it .py; the arrays go into an .npz of the same name beside it")
-        write_package(path.with_suffix(".npz"), *self._manifest())
-        write_text(path.with_suffix(".py"), self.script())
-        return path
+        if path.suffix != ".py":
+            raise ValueError(f"{path}: is a script and must end in .py; its arrays go beside it into {ARRAYS}")
+        write_package(path.with_suffix(ARRAYS), *self._manifest())
+        return write_text(path, self.script())
 
     def script(self) -> str:
         """The text of the script that :meth:`save` writes."""
@@ -119,11 +121,12 @@ class BrianProgram:
 
     @classmethod
     def load(cls, path: str | Path) -> BrianProgram:
-        """Read the ``.npz`` that :meth:`save` wrote, also where ``path`` is the script; the script is not read.
+        """Read the arrays that :meth:`save` wrote, also where ``path`` is the script; no script is ever read.
 
         Errors: ``PackageError`` or ``NetworkError`` naming the file.
         """
-        file = Path(path).with_suffix(".npz")
+        path = Path(path)
+        file = path.with_suffix(ARRAYS) if path.suffix == ".py" else path
         manifest, arrays = read_package(file, FORMAT)
         if manifest.get("version") != VERSION:
             raise PackageError(f"{file}: version {manifest.get('version')}, this spikeport reads {VERSION}")

@@ -21,7 +21,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from export.brian_model import CHARGE, FIRE, RESET, SEND, UPDATE, Group, Projection
+from export.brian_links import Projection
+from export.brian_model import CHARGE, FIRE, RESET, SEND, UPDATE, Group
 from export.brian_synapses import copied
 from export.network import Network, Spiking
 from export.to_brian import BrianProgram
@@ -112,7 +113,9 @@ class _Live:
         self.clock = brian2.Clock(self.dt)
         self.shapes = program.network.shapes()
         self.groups = {n: self._group(g) for n, g in self.model.groups.items()}
-        self.synapses = [self._synapses(p, k) for k, p in enumerate(self.model.projections)]
+        self.synapses = [
+            self._synapses(p, k) for k, p in enumerate(self.model.projections) if len(program.synapses[k][0])
+        ]  # Brian has no empty Synapses
         self.spikes = {n: brian2.SpikeMonitor(self.groups[n]) for n, g in self.model.groups.items() if g.spiking}
         names = {p: (p[:-2], "v" if p.endswith(".v") else "I") for p in probes if not p.endswith(".s")}
         if self.model.graded:
@@ -231,7 +234,11 @@ def _share(progress: Callable[[float], None] | None, done: float, part: float) -
     """Brian's report of one batch as a share of the whole run."""
     if progress is None:
         return None
-    return lambda elapsed, completed, start, duration: progress(min(1.0, done + part * completed))
+
+    def report(*state: Any) -> None:  # seconds so far, share of the batch, its start, its duration
+        progress(min(1.0, done + part * state[1]))
+
+    return report
 
 
 @contextmanager
@@ -240,7 +247,9 @@ def _settings(brian2: Any, target: str) -> Iterator[None]:
     wanted: dict[str, Any] = {"codegen.target": target, "codegen.loop_invariant_optimisations": False}
     if target == "cython":
         # Brian's cache of compiled code does not know flags: exact code has one of its own
-        folder = Path(brian2.codegen.runtime.cython_rt.extension_manager.get_cython_cache_dir()).expanduser()
+        from brian2.codegen.runtime.cython_rt.extension_manager import get_cython_cache_dir
+
+        folder = Path(get_cython_cache_dir()).expanduser()
         wanted["codegen.runtime.cython.cache_dir"] = str(folder.with_name("brian_extensions_exact"))
         wanted["codegen.cpp.extra_compile_args_gcc"] = EXACT_FLAGS
         wanted["codegen.cpp.extra_compile_args_msvc"] = ["/Ox", "/fp:strict", "/w", "/std:c++17"]

@@ -57,12 +57,13 @@ def train(
 @app.command()
 def export(
     network: Annotated[Path, typer.Argument(help="A network (.npz) that 'spikeport train' or Network.save wrote.")],
-    to: Annotated[str, typer.Option(help="Kind of program: loihi, onnx or sfq.")],
+    to: Annotated[str, typer.Option(help="Kind of program: loihi, onnx, sfq or brian.")],
     output: Out,
 ) -> None:
     """Turn a network into one machine's program; say what was lost and how full the machine is.
 
-    Files other tools open: onnx writes .onnx, sfq a SPICE deck .cir, loihi integers and JSON in one .npz.
+    Files other tools open: onnx writes .onnx, sfq a SPICE deck .cir, brian a Brian 2 script .py with its .npz,
+    loihi integers and JSON in one .npz.
     """
     kind, net = engines.load(network)
     if kind != "network":
