@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from dataclasses import replace
@@ -9,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from brian_networks import ALL_LAWS, Grown, double, same_or_rounding
 from float_networks import LAWS, Array, Weights, chain, must_fire, residual, same, spikes_in
+from torch.nn import functional as F
 
 from export import AvgPool2d, Conv2d, Edge, Flatten, Input, Linear, Network, Output, Spiking
+from export.brian_synapses import convolution
 from export.to_brian import to_brian
 from neuro.neuron import Charge, Decay, Law, NoLeak, Rate, Tau
 from sim import brian, engines, numpy_engine
@@ -178,7 +182,7 @@ def test_a_flipped_spike_does_not_pass_as_rounding() -> None:
     must_fire(want)
     assert same_or_rounding(network, x, want, found) == 0
     found["s.s"][0, 3, 0] ^= 1
-    with pytest.raises(AssertionError, match="s at step 3 differs with .*threshold"):
+    with pytest.raises(AssertionError, match=r"s at step 3 differs with .*threshold"):
         same_or_rounding(network, x, want, found)
 
 
@@ -203,7 +207,7 @@ def test_real_digits() -> None:
         },
         name="digits",
     )
-    images = digits().x_test[:24]
+    images = digits().test_x[:24]
     x = np.repeat(images[:, None], 10, axis=1)  # grey values straight into the first layer, each step
     want, found = truth(double(network), x), run(network, x)
     must_fire(want.probes)
@@ -231,6 +235,33 @@ def test_delays_by_hand() -> None:
     bias = Linear(np.ones((1, 1)), np.full(1, 0.5))
     late = [Edge("in", "w"), Edge("in", "one"), Edge("one", "out"), Edge("w", "out", 2)]
     assert y(late, w=bias, one=one) == [1, 1, 1.5, 2.5, 0.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("stride", "padding", "dilation", "groups", "kernel"),
+    [
+        ((1, 1), (0, 0), (1, 1), 1, (3, 3)),
+        ((2, 3), (1, 2), (1, 1), 2, (3, 2)),
+        ((1, 2), (2, 0), (2, 3), 4, (1, 3)),
+    ],
+)
+def test_synapses_are_torchs_convolution(stride: Any, padding: Any, dilation: Any, groups: int, kernel: Any) -> None:
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(1, 4, 11, 13)), rng.normal(size=(8, 4 // groups, *kernel))
+    w[rng.random(w.shape) < 0.3] = 0.0
+    pre, post, weight = convolution(w, (4, 11, 13), stride, padding, dilation, groups)
+    want = F.conv2d(torch.tensor(x), torch.tensor(w), None, stride, padding, dilation, groups).numpy()
+    found = np.bincount(post, weight * x.ravel()[pre], minlength=want.size)
+    assert found == pytest.approx(want.ravel(), rel=1e-12, abs=1e-12)
+    net = Network.sequential(
+        {
+            "in": Input((4, 11, 13)),
+            "c": Conv2d(w, None, stride, padding, dilation, groups),
+            "s": Spiking(),
+            "y": Output(),
+        }
+    )
+    assert to_brian(net).usage["synapses"][0] == len(pre) == np.count_nonzero(weight)
 
 
 def test_counts_are_the_operations_of_the_float_engine() -> None:
@@ -283,13 +314,8 @@ def test_empty_layers_and_silence() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("SPIKEPORT_COMPILE" not in os.environ, reason="compiles a dozen C++ modules: SPIKEPORT_COMPILE=1")
 def test_compiled_code_has_the_same_bits() -> None:
-    brian.library()
-    from brian2.codegen.runtime.cython_rt import CythonCodeObject
-
-    with brian._quiet():
-        if not CythonCodeObject.is_available():
-            pytest.skip("no compiler for Brian's cython target here")
     network = Network.sequential(
         {
             "in": Input((9,)),
