@@ -62,7 +62,7 @@ def train(
 @app.command()
 def export(
     network: Annotated[Path, typer.Argument(help="A network: .npz of 'spikeport train' or Network.save, or .nir.")],
-    to: Annotated[str, typer.Option(help="Kind of program: loihi, onnx, nir or sfq.")],
+    to: Annotated[str, typer.Option(help="Kind of program: loihi, netx, onnx, nir, sfq or brian.")],
     output: Out,
     dt: Dt = None,
     reset: Reset = None,
@@ -72,7 +72,8 @@ def export(
 ) -> None:
     """Turn a network into one machine's program; say what was lost and how full the machine is.
 
-    Files other tools open: onnx writes .onnx, nir .nir, sfq a SPICE deck .cir, loihi integers and JSON in one .npz.
+    Files other tools open: onnx writes .onnx, nir .nir, sfq a SPICE deck .cir, netx lava-dl's HDF5 .net, brian a Brian 2
+    script .py with its .npz; loihi writes integers and JSON in one .npz.
     """
     kind, net = engines.load(network, **nir_options(dt, reset, fires, discretization, float32))
     if kind != "network":
