@@ -1,8 +1,8 @@
 """A Network as Brian 2 groups and projections: which there are, their equations, their place in a step.
 
-A group is an Input, a Spiking node, or a node without state whose value others take (``relay``): average pooling, a
-Linear or Conv2d that does not lead to spiking nodes alone, a graded output. Other Linear and Conv2d nodes are the
-weights of synapses, their biases the constant ``bias`` of the group that they lead to.
+A group is an Input, a Spiking node, or a node whose value others take (``relay``): pooling, Scale, Delay, Integrator, a
+graded output, and a layer with weights that does not lead to neurons alone. Other layers are the weights of synapses,
+their biases the constant ``bias`` of the group that they lead to.
 
 One step of the network is one ``dt`` of Brian. All of it happens in the slot ``groups``; ``order`` puts group k, as
 :meth:`Network.order` counts, at ``10 k``:

@@ -175,6 +175,16 @@ def test_random_graphs(seed: int, grid: bool) -> None:
         assert found.y == pytest.approx(want.y, abs=1e-12)
 
 
+def test_sums_round_in_brians_order() -> None:
+    """Bias first, then synapses: (0.1 + 0.2) + 0.3 is one bit above (0.2 + 0.3) + 0.1, and here the threshold."""
+    law = Law(NoLeak(), threshold=0.1 + 0.2 + 0.3)
+    network = parallel({"s": law}, np.array([[0.2, 0.3]]), np.array([0.1]))
+    x = np.ones((1, 1, 2))
+    want, found = truth(network, x).probes, run(network, x).probes
+    assert (want["s.s"].item(), found["s.s"].item()) == (0, 1)
+    assert same_or_rounding(network, x, want, found) == 1
+
+
 def test_a_flipped_spike_does_not_pass_as_rounding() -> None:
     network = parallel({"s": LAWS["tau2"]}, np.random.default_rng(0).normal(0.5, 1.0, (8, 4)))
     x = np.random.default_rng(1).random((4, 20, 4))
