@@ -98,6 +98,14 @@ class SparseEdge:
         """Source index of every synapse."""
         return np.repeat(np.arange(len(self.pointer) - 1), np.diff(self.pointer))
 
+    @property
+    def sorted(self) -> bool:
+        """Do the targets of every source rise? Then no pair of neurons has two synapses."""
+        rises = np.diff(self.target) > 0
+        starts = self.pointer[1:-1]
+        rises[starts[(starts > 0) & (starts < len(self.target))] - 1] = True
+        return bool(rises.all())
+
     def bins(self) -> list[tuple[int, Int]]:
         """``(delay, which synapses have it)``, delays ascending."""
         if self.delays is None:
@@ -116,8 +124,9 @@ class SparseEdge:
 
     def fan_out(self, src: Shape, dst: Shape) -> Int:
         """Non-zero synapses of each source neuron."""
-        on = np.concatenate([[0], np.cumsum(self.w != 0)])
-        return np.diff(on[self.pointer])
+        if np.count_nonzero(self.w) == len(self.w):
+            return np.diff(self.pointer)
+        return np.bincount(self.of()[self.w != 0], minlength=len(self.pointer) - 1)
 
 
 @dataclass(frozen=True, eq=False)

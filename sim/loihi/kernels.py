@@ -131,8 +131,8 @@ def add_sparse(
     """
     rows = out.shape[0]
     most = late.max() if late.shape[0] else 0
-    low = max(0, first - shift - most)
-    high = min(spk.shape[0], first + (spk.shape[0] if ring else rows) - shift)
+    low = 0 if ring else max(0, first - shift - most)
+    high = spk.shape[0] if ring else min(spk.shape[0], first + rows - shift)
     for t in range(low, high):
         row = t + shift - first
         if exp < 0:

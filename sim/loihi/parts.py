@@ -15,7 +15,7 @@ from export.network import Shape
 from sim.loihi import fallback
 
 Array = npt.NDArray[Any]
-NOTHING = np.zeros(0, np.int64)
+NOTHING = np.zeros(0, np.int16)
 
 
 class Part(Protocol):
@@ -37,7 +37,10 @@ class Part(Protocol):
         """``out[t] += `` what arrives in row ``first + t`` of the target from ``spk (rows, sources)``."""
 
     def ahead(self, spk: Array, ring: Array, t: int) -> None:
-        """One chip step: ``ring[(t + 1 + delay) % slots] += `` what ``spk (1, sources)`` sends in step t."""
+        """One chip step of some samples: ``ring[(t + 1 + delay) % slots] += `` what ``spk (samples, sources)`` sends.
+
+        ``ring (slots, ports, samples, targets)``.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +60,7 @@ class _Part:
         self.into(spk, first, self.shift + self.delay, out)
 
     def ahead(self, spk: Array, ring: Array, t: int) -> None:
-        slot = (t + 1 + self.delay) % len(ring)
-        self.into(spk, 0, 0, ring[slot : slot + 1])
+        self.into(spk, 0, 0, ring[(t + 1 + self.delay) % len(ring), self.port])  # rows are samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,10 +110,11 @@ class Sparse(_Part):
         self._add(spk, first, self.shift + (0 if len(self.late) else self.delay), 0, out)
 
     def ahead(self, spk: Array, ring: Array, t: int) -> None:
-        if len(self.late):
-            self._add(spk, 0, (t + 1) % len(ring), len(ring), ring)
-        else:
+        if not len(self.late):
             super().ahead(spk, ring, t)
+            return
+        for k in range(len(spk)):
+            self._add(spk[k : k + 1], 0, (t + 1) % len(ring), len(ring), ring[:, self.port, k])
 
     def _add(self, spk: Array, first: int, shift: int, ring: int, out: Array) -> None:
         from sim.loihi import kernels
@@ -178,16 +181,20 @@ def sparse(
 ) -> list[Part]:
     """A sparse connection: one part, or one per delay where the sum of each is rounded or numpy does it."""
     port, exp = int(edge.port == "imag"), edge.weight_exp
+    as_is, one = order[edge.src] is None and order[edge.dst] is None and edge.sorted, edge.delays is None or exp >= 0
+    late = NOTHING if edge.delays is None else edge.delays.astype(np.int16)
+    last = edge.delay if edge.delays is None else int(late.max(initial=0))
+    head = (edge.src, edge.dst, port, last, shift, graded)
+    if compiled and one and as_is:
+        pointer, target = edge.pointer.astype(np.int64), edge.target.astype(np.int32, copy=False)
+        return [Sparse(*head, pointer, target, late, edge.w.astype(np.int16, copy=False), exp)]
     of, target = edge.of(), edge.target.astype(np.int64)
     if compiled:
         of, target = _placed(of, order[edge.src]), _placed(target, order[edge.dst])
     sources = len(edge.pointer) - 1
-    if compiled and (edge.delays is None or exp >= 0):
-        late = NOTHING if edge.delays is None else edge.delays.astype(np.int64)
-        last = edge.delay if edge.delays is None else int(late.max(initial=0))
-        head = (edge.src, edge.dst, port, last, shift, graded)
+    if compiled and one:
         return [Sparse(*head, *_rows(of, target, late, edge.w, sources), exp)]
-    parts: list[Any] = []
+    parts: list[Part] = []
     for delay, which in edge.bins():
         head = (edge.src, edge.dst, port, delay, shift, graded)
         if compiled:
@@ -210,7 +217,7 @@ def _placed(index: Array, order: Array | None) -> Array:
 
 def _rows(of: Array, target: Array, late: Array, w: Array, sources: int) -> tuple[Array, Array, Array, Array]:
     """``(pointer, target, late, w)`` by source, targets rising."""
-    by = np.lexsort((target, of)) if len(of) and (np.diff(of) < 0).any() else np.arange(len(of))
+    by = np.lexsort((target, of))
     pointer = np.concatenate([[0], np.cumsum(np.bincount(of, minlength=sources))])
     return pointer, target[by].astype(np.int32), late[by] if len(late) else late, w[by].astype(np.int16)
 
