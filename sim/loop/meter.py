@@ -3,7 +3,7 @@
 The spikes of every population are kept for a block and reduced to integers of each environment step:
 
     counts[event][node] = sum over the chip steps of spikes times what one spike does
-    seconds             = sum over the chip steps of T_step          (:mod:`sim.loihi.counting`)
+    seconds             = sum over the chip steps of T_step          (:mod:`sim.loihi.timing`)
     joules              = sum over events of counts x price
 
 The reduction happens between environment steps, not inside the time that is reported for one.
@@ -17,10 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from export.loihi import LoihiProgram
-from export.place import Route, routes
 from hardware.energy import Bill, price
-from hardware.loihi import DEFAULT_TIMING, load_profile
-from sim.loihi.counting import _load
+from sim.loihi.steps import per_spike
+from sim.loihi.timing import step_seconds, timing_of
 from sim.loop.steppers import Stepper
 from sim.run import Counts
 
@@ -39,12 +38,10 @@ class Meter:
         self._at = np.zeros(self.block, np.int64)
         self._active = {n: np.zeros(self.block, np.int64) for n in program.populations}
         self._fill = 0
-        self._way = routes(program)
-        self._each = {n: _columns(program, n, r) for n, r in self._way.items()}
-        self._loads = {n: _load(program, n, r) for n, r in self._way.items()}
+        self._each = _columns(program)
         self._table: dict[tuple[str, str, str], list[Array]] = {}
         self._seconds: list[Array] = []
-        self._timing = load_profile(program.profile).timing.get(DEFAULT_TIMING)
+        self._timing = timing_of(program)
         self._before: dict[str, int] = {}
 
     def begin(self, active: dict[str, int] | None = None) -> None:
@@ -84,28 +81,12 @@ class Meter:
             self._put(("neuron_updates_active", name, name), active)
             self._put(("neuron_updates_inactive", name, name), on - active)
         if self._timing is not None:
-            self._seconds.append(self._times(rasters).reshape(n, self.rows).sum(axis=1))
+            each_step = step_seconds(self.program, rasters, self._timing)
+            self._seconds.append(each_step.reshape(n, self.rows).sum(axis=1))
         self._fill = 0
 
     def _put(self, key: tuple[str, str, str], column: Array) -> None:
         self._table.setdefault(key, []).append(column)
-
-    def _times(self, rasters: dict[str, Array]) -> Array:
-        """T_step of every row; the same model as ``counting.seconds``, in the chip's own time."""
-        program, timing = self.program, self._timing
-        if timing is None:
-            return np.zeros(len(rasters[program.input]))
-        profile = load_profile(program.profile)
-        cores = self._way[program.input].received.shape[1]
-        tiles = len({profile.tile(c) for c in range(cores)})
-        idle = timing.neuron_s * sum(np.bincount(program.placement[n], minlength=cores) for n in program.populations)
-        events = np.zeros((len(rasters[program.input]), 4 * cores))
-        for n, (group, load) in self._loads.items():  # whole numbers below 2^24: float32 is exact
-            events += rasters[n].astype(np.float32) @ group @ load
-        prices = np.array([timing.spike_s, timing.axon_out_s, timing.axon_in_s, timing.synapse_s])
-        cost = events.reshape(-1, 4, cores) * prices[:, None]
-        both = np.maximum(idle + cost[:, 0] + cost[:, 1], cost[:, 2] + cost[:, 3])
-        return np.asarray(both.max(axis=1) + timing.sync_s(tiles))
 
     def counts(self) -> Counts:
         """Totals over all environment steps, as a run has them."""
@@ -138,18 +119,10 @@ class Meter:
         return price(self.counts(), table, None if seconds is None else float(seconds.sum()))
 
 
-def _columns(program: LoihiProgram, name: str, route: Route) -> tuple[list[tuple[str, str]], Array]:
-    """What a spike of each neuron of ``name`` counts as: ``((event, node), ...)`` and ``(neurons, events)``."""
-    one = np.ones(program.size(name))
-    found: dict[tuple[str, str], Any] = {
-        ("spikes", name): one,
-        ("messages", name): route.messages,
-        ("hops_ew", name): route.hops_ew,
-        ("hops_ns", name): route.hops_ns,
-    }
-    found |= {("input_messages", name): route.messages} if name == program.input else {("fired", name): one}
-    for e, fan in zip(program.edges, program.fan_out, strict=True):
-        if e.src == name:
-            key = ("synaptic_events", e.dst)
-            found[key] = found.get(key, 0) + fan
-    return list(found), np.stack([np.asarray(v, np.float64) for v in found.values()], axis=1)
+def _columns(program: LoihiProgram) -> dict[str, tuple[list[tuple[str, str]], Array]]:
+    """What a spike of each neuron of a node counts as: ``((event, node), ...)`` and ``(neurons, events)``."""
+    found: dict[str, dict[tuple[str, str], Any]] = {n: {} for n in program.nodes}
+    for e in per_spike(program):
+        mine = found[e.source]
+        mine[e.event, e.node] = mine.get((e.event, e.node), 0) + e.counts
+    return {n: (list(f), np.stack([np.asarray(v, np.float64) for v in f.values()], axis=1)) for n, f in found.items()}

@@ -113,7 +113,7 @@ class EngineStepper:
         if state is None:
             return False
         for n in self._names:
-            rows[n][k] = state.plan.outward(n, state.s[n][0, 0])
+            rows[n][k] = state.plan.outward(n, state.s[n].reshape(-1))
         return True
 
     def active(self) -> dict[str, int]:
