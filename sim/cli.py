@@ -13,8 +13,8 @@ import typer
 from export.package import PackageError, write_npz
 from sim import engines
 from sim.lava.cli import app as lava
-from sim.nir_cli import Discretization, Dt, Fires, Float32, Reset, nir_options
 from sim.loop_cli import add_to as add_loop
+from sim.nir_cli import Discretization, Dt, Fires, Float32, Reset, nir_options
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -72,8 +72,8 @@ def export(
 ) -> None:
     """Turn a network into one machine's program; say what was lost and how full the machine is.
 
-    Files other tools open: onnx writes .onnx, nir .nir, sfq a SPICE deck .cir, netx lava-dl's HDF5 .net, brian a Brian 2
-    script .py with its .npz; loihi writes integers and JSON in one .npz.
+    Files other tools open: onnx writes .onnx, nir .nir, sfq a SPICE deck .cir, netx lava-dl's HDF5 .net, brian a
+    Brian 2 script .py with its .npz; loihi writes integers and JSON in one .npz.
     """
     kind, net = engines.load(network, **nir_options(dt, reset, fires, discretization, float32))
     if kind != "network":

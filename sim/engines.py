@@ -108,7 +108,7 @@ def engine(name: str) -> Engine:
 
 
 def compile_for(machine: str, network: Network, **options: Any) -> Any:
-    """The network as a program for an engine, or of a kind: ``network``, ``loihi``, ``onnx``, ``nir``, ``sfq``, ``brian``.
+    """The network as a program for an engine, or of a kind (``network``, ``loihi``, ``onnx``, ``nir``, ``brian``, ...).
 
     ``options`` go to the exporter. Errors: ``MappingError`` naming node, rule and fix.
     """
