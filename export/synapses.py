@@ -196,7 +196,8 @@ class Sorted(_Pairs):
     """Of single synapses: by target, in scipy's column order."""
 
     def __init__(self, edge: SparseEdge, sources: int, targets: int) -> None:
-        by_source = sparse.csr_array((edge.w != 0, edge.target, edge.pointer), shape=(sources, targets))
+        parts = edge.w != 0, edge.target, edge.pointer
+        by_source = sparse.csr_array(parts, shape=(sources, targets), copy=True)  # what follows works in place
         by_source.eliminate_zeros()
         by_target = by_source.tocsc()
         self.sources, self.pointer, self.of = sources, by_target.indptr, by_target.indices
