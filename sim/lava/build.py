@@ -6,6 +6,7 @@ synchronising, so parts that run together cost little more than one, and each be
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from lava.magma.compiler.compiler_graphs import ProcGroupDiGraphs
 from lava.magma.core.process.process import ProcessServer
+from lava.magma.core.process.variable import VarServer
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 
@@ -84,7 +86,7 @@ class Graph:
         for program, t, names in zip(programs, steps, probes, strict=True):
             self.parts.append(self._part(program, t, names, stepping, wires))
         self.end = max((t + p.start() for p, t in zip(programs, steps, strict=True)), default=0)
-        self.host = Host(self.plan)
+        self.host: Any = Host(self.plan)
         for name, other in wires:
             self._wire(name, other)
         self.models[self.host] = model(self.plan)
@@ -171,6 +173,10 @@ class Graph:
         """End lava's processes."""
         self.runtime.stop()
         ProcessServer().reset_server()
+        VarServer().reset_server()
+        self.host = self.runtime = None
+        self.models.clear()
+        gc.collect()  # lava's processes hold each other; the next graph forks from us, the smaller the faster
 
 
 class _Later:

@@ -37,7 +37,7 @@ __all__ = [
     "run",
 ]
 
-PROCESSES = 256
+PROCESSES = 96
 """Lava processes (each a process of the system) in one graph; more samples go in several graphs."""
 
 
