@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,7 @@ STEPS = 20
 EXTENSION = 8
 """Every so many seeds a program keeps reset "subtract", which only a process model of ours has."""
 
-__all__ = ["EXTENSION", "KINDS", "case", "fds", "is_stock", "ready", "session"]
+__all__ = ["EXTENSION", "KINDS", "case", "fds", "gone", "is_stock", "ready", "session"]
 
 
 @cache
@@ -54,16 +55,26 @@ def is_stock(program: LoihiProgram) -> bool:
 
 
 def session(leader: int) -> list[int]:
-    """Processes, zombies included, of the session that ``leader`` began."""
+    """Processes of the session that ``leader`` began; the dead too, but for those that init is to reap."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue  # it ended while we looked
-        if int(fields[3]) == leader:
+        if int(fields[3]) == leader and (fields[0], fields[1]) != ("Z", "1"):
             found.append(int(folder.name))
     return found
+
+
+def gone(leader: int, within_s: float = 2.0) -> bool:
+    """Whether nothing of that session is left; a killed process needs a moment to die."""
+    end = time.monotonic() + within_s
+    while session(leader):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def fds() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 from sim.lava.host import Host, Plan, Window, model, shared
 from sim.lava.nodes import CUSTOM, STATES, Fields, connect, population
 
+LOOK_S = 0.2
+"""Seconds between looks at lava's processes while they run."""
 SLOTS = 4
 """Messages that a channel holds; lava's 64 cost memory and start-up and change nothing."""
 
@@ -158,16 +161,36 @@ class Graph:
         self.runtime = self.host.runtime
 
     def run(self, steps: int) -> None:
-        """So many chip steps. Errors: ``RuntimeError`` with the traceback of the process that failed."""
-        began = time.perf_counter()
-        try:
-            self.runtime.start(RunSteps(num_steps=steps))
-        except RuntimeError as error:
-            actors = self.runtime._messaging_infrastructure.actors
-            found = [a.exception[1] for a in actors if a.exception]
-            raise RuntimeError("\n".join([str(error), *found])) from None
+        """So many chip steps. Errors: ``RuntimeError`` with the traceback of the process that failed.
+
+        Lava waits for ever once one of its processes has ended, so it waits in a thread and we look at them.
+        """
+        began, failed = time.perf_counter(), list[BaseException]()
+
+        def work() -> None:
+            try:
+                self.runtime.start(RunSteps(num_steps=steps))
+            except BaseException as error:
+                failed.append(error)
+
+        waiting = threading.Thread(target=work, daemon=True)
+        waiting.start()
+        while waiting.is_alive():
+            waiting.join(LOOK_S)
+            if waiting.is_alive() or failed:
+                self._look()
+        if failed:
+            raise failed[0]
         self.wall_s += time.perf_counter() - began
         self.steps += steps
+
+    def _look(self) -> None:
+        for actor in self.runtime._messaging_infrastructure.actors:
+            told = actor.exception
+            if told:
+                raise RuntimeError(told[1])
+            if not actor.is_alive():
+                raise RuntimeError(f"one of lava's processes ended with exit code {actor.exitcode}")
 
     def stop(self) -> None:
         """End lava's processes."""
