@@ -202,8 +202,10 @@ def test_what_is_not_told_is_asked_for_by_the_name_of_the_argument(path: Path) -
 
 
 REFUSED = {
-    "tau": (lif(tau=np.array([1e-3, 2e-3, 3e-3])), r"^n0: tau differs between its neurons, 0\.001 to 0\.003; a popul"),
-    "tau_syn": (cuba(tau_syn=np.array([1e-3, 2e-3, 1e-3])), "^n0: tau_syn differs between its neurons"),
+    "readout tau": (
+        nir.LI(np.arange(1.0, 101.0), np.ones(100), np.zeros(100)),
+        "^n0: tau differs between its neurons, 1 to 100, at more than 64 values or in several axes; split it",
+    ),
     "v_reset": (
         lif(v_threshold=np.array([1.0, 2.0, 3.0]), v_reset=full(0.5)),
         r"^n0: v_reset lies at 0\.166667 to 0\.5 of the way from v_leak to v_threshold",
@@ -227,7 +229,7 @@ REFUSED = {
 def test_laws_that_are_not_here_are_refused(case: str) -> None:
     node, what = REFUSED[case]
     with pytest.raises(MappingError, match=what):
-        from_nir(chain(node), **TOLD)
+        from_nir(chain(node, shape=node.input_type["input"]), **TOLD)
 
 
 def test_soft_reset_with_a_leak_elsewhere_is_refused_where_no_law_is_equal() -> None:
