@@ -57,15 +57,16 @@ def train(
 @app.command()
 def export(
     network: Annotated[Path, typer.Argument(help="A network (.npz) that 'spikeport train' or Network.save wrote.")],
-    to: Annotated[str, typer.Option(help="Kind of program: loihi, onnx or sfq.")],
+    to: Annotated[str, typer.Option(help="Kind of program: loihi, netx, onnx or sfq.")],
     output: Out,
 ) -> None:
     """Turn a network into one machine's program; say what was lost and how full the machine is.
 
-    Files other tools open: onnx writes .onnx, sfq a SPICE deck .cir, loihi integers and JSON in one .npz.
+    Files other tools open: onnx writes .onnx, sfq a SPICE deck .cir, loihi integers and JSON in one .npz,
+    netx lava-dl's HDF5 .net; netx takes a loihi program too.
     """
     kind, net = engines.load(network)
-    if kind != "network":
+    if kind != "network" and (kind, to) != ("loihi", "netx"):
         raise PackageError(f"{network}: is already a {kind} program; export takes a network")
     program = engines.compile_for(to, net)
     path = program.save(output)
@@ -74,6 +75,8 @@ def export(
         typer.echo(f"  uses {resource}: {used} of {most}")
     for loss in program.losses:
         typer.echo(f"  lost at {loss.node}: {loss.what}: {loss.size:.4g}")
+    for note in getattr(program, "notes", ()):
+        typer.echo(f"  note: {note}")
 
 
 @app.command()

@@ -90,12 +90,13 @@ def engine(name: str) -> Engine:
 
 
 def compile_for(machine: str, network: Network, **options: Any) -> Any:
-    """The network as a program for an engine, or of a kind (``network``, ``loihi``, ``onnx``, ``sfq``).
+    """The network as a program for an engine, or of a kind (``network``, ``loihi``, ``netx``, ``onnx``, ``sfq``).
 
     ``options`` go to the exporter. Errors: ``MappingError`` naming node, rule and fix.
     """
     exporters = {
         "loihi": "export.to_loihi:compile_loihi",
+        "netx": "export.to_netx:compile_netx",
         "onnx": "export.to_onnx:to_onnx_step",
         "sfq": "export.to_deck:to_deck",
     }
@@ -112,6 +113,8 @@ def load(path: str | Path) -> tuple[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise PackageError(f"{path}: no such file; give a network or program that 'spikeport export' wrote")
+    if path.suffix == ".net":
+        return "loihi", _resolve("export.from_netx:from_netx")(path)
     if path.suffix in SUFFIXES:
         kind = SUFFIXES[path.suffix]
         owner = {"onnx": "export.to_onnx:OnnxProgram", "sfq": "export.to_deck:SfqProgram"}[kind]
