@@ -1,4 +1,4 @@
-"""Layers of a netx file as populations and connections, as lava-dl's loader builds them."""
+"""Layers of a netx file as populations and connections, as lava-dl's loader builds them; :mod:`export.from_netx`."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -269,7 +270,7 @@ def with_lag(case: Case) -> Case:
     return replace(case, lag=lag)
 
 
-def loader(cases: list[Case], python: str, folder: Path) -> list[Any]:
+def loader(cases: list[Case], python: str, folder: Path, timeout: float = 600) -> list[Any]:
     """What lava-dl's loader makes of them, (samples, T, ...) each; ``python``: an interpreter that has it."""
     arrays: dict[str, Any] = {}
     jobs = []
@@ -281,9 +282,19 @@ def loader(cases: list[Case], python: str, folder: Path) -> list[Any]:
     np.savez(folder / "jobs.npz", jobs=np.array(json.dumps(jobs)), **arrays)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     command = [python, str(LOADER), str(folder / "jobs.npz"), str(folder / "result.npz")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{LOADER.name} failed: {done.stderr[-3000:]}")
+    log = folder / "log"
+    with (
+        log.open("w") as out,
+        subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True) as job,
+    ):
+        try:
+            code = job.wait(timeout)
+        except subprocess.TimeoutExpired:
+            code = None
+        if code is None:  # an error in a process of lava's leaves the others waiting: end all of them
+            os.killpg(job.pid, signal.SIGKILL)
+    if code != 0:
+        raise RuntimeError(f"{LOADER.name} ended with {code}: {log.read_text()[-3000:]}")
     with np.load(folder / "result.npz") as z:
         return [z[f"y{k}"] for k in range(len(cases))]
 

@@ -35,9 +35,10 @@ _LOCK = Lock()
 
 @dataclass
 class State:
-    """Before chip step ``t``, per population in the engine's order: ``x (samples, variables, neurons)`` int32.
+    """Before chip step ``t``, per population in the engine's order: ``x (variables, samples, neurons)`` int32.
 
-    ``rings (samples, ports, slots, neurons)``: input current of the steps to come; step t has slot ``t % slots``.
+    ``rings (slots, ports, samples, neurons)``: input current of the steps to come; step t has slot ``t % slots``.
+    ``s (samples, neurons)``: messages of the last step.
     """
 
     plan: Plan
@@ -47,6 +48,17 @@ class State:
     s: dict[str, Array]
     flags: dict[str, Array]
 
+    def __post_init__(self) -> None:
+        """What :func:`_advance` goes through: views, made once."""
+        samples = self.s[self.plan.program.output].shape[0]
+        self.moves, self.sends = [], []
+        for n, p in self.plan.program.populations.items():
+            ring, x, s = self.rings[n], self.x[n], self.s[n]
+            own = ring.reshape(*ring.shape[:2], 1, s.size), x.reshape(len(x), s.size), s.reshape(1, s.size)
+            self.moves.append((p.start, self.plan.fire(n, samples), *own, self.flags[n]))
+        for n, parts in self.plan.out_of.items():
+            self.sends += [(part, self.s.get(n), self.rings[part.dst]) for part in parts]
+
     def copy(self) -> State:
         """An independent copy."""
         parts = ({k: a.copy() for k, a in d.items()} for d in (self.x, self.rings, self.s, self.flags))
@@ -55,7 +67,7 @@ class State:
     def read(self, node: str, variable: str) -> Array:
         """A variable of a population, ``(samples, neurons)`` in C order."""
         k = self.plan.program.populations[node].states.index(variable)
-        return self.plan.outward(node, self.x[node][:, k])
+        return self.plan.outward(node, self.x[node][k])
 
 
 def run(
@@ -76,24 +88,28 @@ def run(
     samples, steps = x.shape[:2]
     activity = Activity.empty(program, samples, steps, probes)
     given = plan.inward(program.input, x.reshape(samples, steps, -1))
-    one = _stepwise if program.order is None else _layerwise
+    workers = min(samples, threads or _processors()) if plan.compiled else 1
+    if program.order is None:  # a loop: chip step by chip step, some samples side by side
+        pieces = [range(k, samples, workers) for k in range(workers)]
+        one: Callable[..., None] = _stepwise
+    else:
+        pieces, one = [range(k, k + 1) for k in range(samples)], _layerwise
     done, lock = 0, Lock()
 
-    def sample(k: int) -> None:
+    def work(piece: range) -> None:
         nonlocal done
-        one(plan, given[k], k, activity)
+        one(plan, given, piece, activity)
         with lock:
-            done += 1
+            done += len(piece)
             if progress is not None:
                 progress(done / samples)
 
-    workers = min(samples, threads or _processors())
-    if workers > 1 and plan.compiled:
+    if workers > 1:
         with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(sample, range(samples)))
+            list(pool.map(work, pieces))
     else:
-        for k in range(samples):
-            sample(k)
+        for piece in pieces:
+            work(piece)
     _events(plan, given, activity)
     return finish(program, x, activity, probes, "loihi", began)
 
@@ -107,7 +123,7 @@ def step(program: LoihiProgram, state: State | None, x: Array) -> tuple[Array, S
     x = checked(program, x[:, None])[:, 0]
     state = begin(_plan(program, None), len(x)) if state is None else state
     _advance(state, state.plan.inward(program.input, x.reshape(len(x), -1)))
-    y = state.plan.outward(program.output, state.s[program.output][:, 0])
+    y = state.plan.outward(program.output, state.s[program.output])
     return y.reshape(len(x), *program.output_shape).copy(), state
 
 
@@ -119,63 +135,58 @@ def begin(plan: Plan, samples: int) -> State:
     return State(
         plan,
         0,
-        {n: np.tile(plan.x0[n], (samples, 1, 1)) for n in size},
-        {n: np.zeros((samples, plan.ports[n], slots[n], k), np.int32) for n, k in size.items()},
-        {n: np.zeros((samples, 1, k), message_type(program, n)) for n, k in size.items()},
+        {n: np.ascontiguousarray(np.repeat(plan.x0[n][:, None], samples, axis=1)) for n in size},
+        {n: np.zeros((slots[n], plan.ports[n], samples, k), np.int32) for n, k in size.items()},
+        {n: np.zeros((samples, k), message_type(program, n)) for n, k in size.items()},
         {n: np.zeros(3, np.int64) for n in size},
     )
 
 
 def _advance(state: State, x: Array) -> None:
     """One chip step in place, ``x (samples, inputs)`` in the engine's order."""
-    plan, t = state.plan, state.t
-    program = plan.program
-    for name, node in program.populations.items():
-        ring, s = state.rings[name], state.s[name]
-        slot = t % ring.shape[2]
-        if t >= node.start:
-            fire, own, flags = plan.fire[name], state.x[name], state.flags[name]
-            for k in range(len(x)):
-                fire(t, ring[k, :, slot : slot + 1], own[k], s[k], NO_TRACE, flags)
-        ring[:, :, slot] = 0
-    for name, parts in plan.out_of.items():
-        for e in parts:
-            ring = state.rings[e.dst]
-            for k in range(len(x)):
-                e.ahead(x[k : k + 1] if name == program.input else state.s[name][k], ring[k, e.port], t)
+    t = state.t
+    for start, fire, ring, own, s, flags in state.moves:
+        slot = ring[t % len(ring)]
+        if t >= start:
+            fire(t, slot, own, s, NO_TRACE, flags)
+        slot.fill(0)
+    for part, sent, ring in state.sends:
+        part.ahead(x if sent is None else sent, ring, t)
     state.t += 1
 
 
-def _stepwise(plan: Plan, x: Array, k: int, activity: Activity) -> None:
-    """One sample of a program with loops."""
-    program, steps = plan.program, len(x)
-    state, quiet = begin(plan, 1), np.zeros_like(x[:1])
+def _stepwise(plan: Plan, given: Array, piece: range, activity: Activity) -> None:
+    """Some samples of a program with loops, side by side."""
+    program, steps, which = plan.program, given.shape[1], slice(piece.start, piece.stop, piece.step)
+    x = given[which].transpose(1, 0, 2).copy()
+    state, quiet = begin(plan, len(piece)), np.zeros_like(x[0])
     for t in range(steps + max(p.start for p in program.populations.values())):
         inside = {n: 0 <= t - p.start < steps for n, p in program.populations.items()}
         before = {n: state.flags[n].copy() for n in inside if not inside[n]}
-        _advance(state, x[t : t + 1] if t < steps else quiet)
+        _advance(state, x[t] if t < steps else quiet)
         for n, p in program.populations.items():
             if not inside[n]:
-                state.flags[n] = before[n]
+                state.flags[n][:] = before[n]
                 continue
-            activity.spikes[n][k, t - p.start] = plan.outward(n, state.s[n][0, 0])
-            for i, variable in enumerate(p.states):
+            activity.spikes[n][which, t - p.start] = plan.outward(n, state.s[n])
+            for variable in p.states:
                 if f"{n}.{variable}" in activity.traces:
-                    activity.traces[f"{n}.{variable}"][k, t - p.start] = plan.outward(n, state.x[n][0, i])
+                    activity.traces[f"{n}.{variable}"][which, t - p.start] = state.read(n, variable)
     with _LOCK:
         for n, flags in state.flags.items():
             activity.add(n, *(int(f) for f in flags))
 
 
-def _layerwise(plan: Plan, x: Array, k: int, activity: Activity) -> None:
+def _layerwise(plan: Plan, given: Array, piece: range, activity: Activity) -> None:
     """One sample of a program without loops, population after population."""
-    program, steps = plan.program, len(x)
+    k, program, steps = piece.start, plan.program, given.shape[1]
+    x = given[k]
     spikes = {program.input: x}
     for name in program.order or ():
         node = program.nodes[name]
         if isinstance(node, InputNode):
             continue
-        n, ports, own = program.size(name), plan.ports[name], plan.x0[name].copy()
+        n, ports, own, fire = program.size(name), plan.ports[name], plan.x0[name].copy(), plan.fire(name)
         s, flags = np.empty((steps, n), message_type(program, name)), np.zeros(3, np.int64)
         asked = [i for i, v in enumerate(node.states) if f"{name}.{v}" in activity.traces]
         traces = np.empty((len(node.states), steps if asked else 0, n), np.int32)
@@ -187,7 +198,7 @@ def _layerwise(plan: Plan, x: Array, k: int, activity: Activity) -> None:
             for e in plan.into[name]:
                 e.add(spikes[e.src], first, a[e.port])
             part = slice(first, first + a.shape[1])
-            plan.fire[name](node.start + first, a, own, s[part], traces[:, part], flags)
+            fire(node.start + first, a, own, s[part], traces[:, part], flags)
         spikes[name] = s
         activity.spikes[name][k] = plan.outward(name, s)
         for i in asked:

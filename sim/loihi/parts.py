@@ -37,7 +37,10 @@ class Part(Protocol):
         """``out[t] += `` what arrives in row ``first + t`` of the target from ``spk (rows, sources)``."""
 
     def ahead(self, spk: Array, ring: Array, t: int) -> None:
-        """One chip step: ``ring[(t + 1 + delay) % slots] += `` what ``spk (1, sources)`` sends in step t."""
+        """One chip step of some samples: ``ring[(t + 1 + delay) % slots] += `` what ``spk (samples, sources)`` sends.
+
+        ``ring (slots, ports, samples, targets)``.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +60,7 @@ class _Part:
         self.into(spk, first, self.shift + self.delay, out)
 
     def ahead(self, spk: Array, ring: Array, t: int) -> None:
-        slot = (t + 1 + self.delay) % len(ring)
-        self.into(spk, 0, 0, ring[slot : slot + 1])
+        self.into(spk, 0, 0, ring[(t + 1 + self.delay) % len(ring), self.port])  # rows are samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,10 +110,11 @@ class Sparse(_Part):
         self._add(spk, first, self.shift + (0 if len(self.late) else self.delay), 0, out)
 
     def ahead(self, spk: Array, ring: Array, t: int) -> None:
-        if len(self.late):
-            self._add(spk, 0, (t + 1) % len(ring), len(ring), ring)
-        else:
+        if not len(self.late):
             super().ahead(spk, ring, t)
+            return
+        for k in range(len(spk)):
+            self._add(spk[k : k + 1], 0, (t + 1) % len(ring), len(ring), ring[:, self.port, k])
 
     def _add(self, spk: Array, first: int, shift: int, ring: int, out: Array) -> None:
         from sim.loihi import kernels

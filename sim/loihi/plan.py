@@ -44,18 +44,23 @@ def has_numba(wanted: bool | None = None) -> bool:
 class Plan:
     """``order[node]``: index in C order of each neuron as the engine has it, or None where they agree.
 
-    ``fire``, ``ports`` and first state ``x0 (variables, neurons)`` of each population; ``into`` and ``out_of`` the
-    connections of a node, in parts that each add in one go.
+    ``laws``, ``ports`` and first state ``x0 (variables, neurons)`` of each population, its numbers in that order;
+    ``into`` and ``out_of`` the connections of a node, in parts that each add in one go.
     """
 
     program: LoihiProgram
     compiled: bool
     order: dict[str, Array | None]
-    fire: dict[str, Fire]
+    laws: dict[str, Population]
     ports: dict[str, int]
     x0: dict[str, Array]
     into: dict[str, list[Part]]
     out_of: dict[str, list[Part]]
+
+    def fire(self, node: str, samples: int = 1) -> Fire:
+        """The law of a population for so many samples side by side, ``samples * neurons`` columns."""
+        law = _each(self.laws[node], lambda a: np.tile(a, samples))
+        return _compiled(law, samples * self.program.size(node)) if self.compiled else partial(fallback.fire, law)
 
     def inward(self, node: str, a: Array) -> Array:
         """Last axis from C order to the engine's, contiguous."""
@@ -74,10 +79,10 @@ def make(program: LoihiProgram, numba: bool | None = None) -> Plan:
     """The plan of a program; cheap beside a run, and kept with the program by the engine."""
     compiled = has_numba(numba)
     order = {n: _channels_last(node.shape) if compiled else None for n, node in program.nodes.items()}
-    fire, x0 = {}, {}
+    own, x0 = {}, {}
     for n, p in program.populations.items():
-        node = _ordered(p, order[n])
-        fire[n] = _compiled(node, program.size(n)) if compiled else partial(fallback.fire, node)
+        by = order[n]
+        own[n] = node = p if by is None else _each(p, partial(np.take, indices=by))
         x0[n] = np.array([a[0] for a in laws.initial(node, 1, program.size(n)).values()], np.int32)
         x0[n] = x0[n].reshape(len(node.states), program.size(n))
     into: dict[str, list[Part]] = {n: [] for n in program.nodes}
@@ -87,7 +92,7 @@ def make(program: LoihiProgram, numba: bool | None = None) -> Plan:
             into[edge.dst].append(part)
             out_of[edge.src].append(part)
     ports = {n: 2 if isinstance(p, ResonateFire) else 1 for n, p in program.populations.items()}
-    return Plan(program, compiled, order, fire, ports, x0, into, out_of)
+    return Plan(program, compiled, order, own, ports, x0, into, out_of)
 
 
 def _channels_last(shape: Shape) -> Array | None:
@@ -96,12 +101,10 @@ def _channels_last(shape: Shape) -> Array | None:
     return np.arange(math.prod(shape)).reshape(shape).transpose(1, 2, 0).ravel()
 
 
-def _ordered(p: Population, order: Array | None) -> Population:
-    """The population with its per-neuron numbers in the engine's order."""
-    if order is None:
-        return p
-    moved: dict[str, Any] = {k: v[order] for k, v in vars(p).items() if isinstance(v, np.ndarray)}
-    return replace(p, **moved)
+def _each(p: Population, change: Callable[[Array], Array]) -> Population:
+    """The population with its per-neuron numbers changed."""
+    changed: dict[str, Any] = {k: change(v) for k, v in vars(p).items() if isinstance(v, np.ndarray)}
+    return replace(p, **changed) if changed else p
 
 
 def _compiled(p: Population, n: int) -> Fire:
