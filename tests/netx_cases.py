@@ -219,23 +219,24 @@ def their_cases(rng: Any) -> dict[str, Case]:
         "dilation": 1, "groups": 1, "weight": rng.integers(-40, 50, (3, 2, 3, 3, 1)).astype(np.float32),
         "bias": rng.integers(-40, 60, 3) + 0.5,
     }  # fmt: skip
-    kernel |= {"shape": np.array([3, 3, 2])} | cuba(80)
+    kernel |= {"shape": np.array([3, 3, 2])} | cuba(80) | {"neuron/vThMant": np.array([80, 60, 100])}  # per channel
     flat = {"type": "flatten", "shape": np.array([18, 1, 1])}
     out = dense(rng.integers(-50, 50, (4, 18)), cuba(60))
     recurrent = dense(up, cuba(90), weight_rec=-up.astype(np.float32), bias=np.zeros(6)) | {"type": "dense_rec"}
+    flattened = {"weight": odd.ravel().astype(np.float32), "shape": np.array([6, 1, 1])}
     short = dense(odd // 4, cuba(90), weight_rec=odd // 4, delay=np.arange(6)) | {"type": "dense_rec"}
     files = {
+        "per_neuron": [
+            dense(up, cuba(90) | {"neuron/vThMant": np.arange(6) * 30 + 60, "neuron/vDecay": np.arange(6) * 400})
+        ],
         "odd_mixed": [
-            dense(odd, cuba(150)),
+            dense(odd, cuba(150)) | flattened,
             dense(odd // 2, cuba(90, 1000), delay=rng.integers(0, 9, 6).astype(float)),
         ],
         "inhibited": [dense(up, cuba(90)), dense(down, cuba(90), bias=np.full(6, 95.0))],
         "powers": [dense(up, cuba(60)), dense(-(np.eye(6) * 126) - 2, cuba(60), bias=np.full(6, 130.0))],
         "recurrent_signs": [recurrent],
         "recurrent_delay": [short],
-        "flat_weight": [
-            dense(odd, cuba(150)) | {"weight": odd.ravel().astype(np.float32), "shape": np.array([6, 1, 1])}
-        ],
         "delay_beyond": [dense(up, cuba(200), delay=np.array([0, 70, 3, 63, 9, 1]))],
     }
     made = {}

@@ -21,7 +21,7 @@ from export.program import MappingError
 from export.to_loihi import assemble, compile_loihi
 from export.to_netx import compile_netx, fitted, netx_program, to_netx
 from neuro.neuron import Law, Tau
-from sim import engines
+from sim import cli, engines
 from sim.loihi import reference
 
 GOLDEN = netx_cases.golden()
@@ -102,6 +102,35 @@ def test_a_vector_of_delays_in_a_square_layer_is_never_per_source() -> None:
     assert netx_program(chain(delays=columns[:2])).datasets["layer/1/delay"].tolist() == [1, 2, 3]
 
 
+def test_values_of_each_neuron_are_written_with_a_loss(tmp_path: Path) -> None:
+    losses = to_netx(chain(lif=replace(LIF, vth=np.array([40, 90]), dv=np.array([7, 7]))), tmp_path / "a.net")
+    assert [(x.node, x.what[:28], x.size) for x in losses] == [("o", "vth differs between neurons:", 50.0)]
+    with h5py.File(tmp_path / "a.net") as f:
+        assert f["layer/1/neuron/vThMant"][()].tolist() == [40, 90]
+        assert f["layer/1/neuron/vDecay"][()] == 7
+    node = from_netx(tmp_path / "a.net").populations["o"]
+    assert isinstance(node, Lif)
+    assert np.array_equal(node.vth, [40, 90])
+    nodes = {"in": InputNode((1, 2, 2)), "o": Lif((1, 1, 2), 4095, 0, np.array([40, 90]))}
+    kernel = ConvEdge("in", "o", np.full((1, 1, 2, 1), 8, np.int16), "excitatory")
+    with pytest.raises(MappingError, match="o: vth differs within a channel"):
+        netx_program(assemble(nodes, [kernel], "o"))
+
+
+def test_the_command_line_writes_and_runs_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = chain(lif=replace(LIF, bias=np.array([64, -128]), bias_exp=0))
+    program.save(tmp_path / "chip.npz")
+    cli.export(tmp_path / "chip.npz", "netx", tmp_path / "chip.net")
+    said = capsys.readouterr().out
+    assert "netx program" in said
+    assert "lost at o: the loader adds its bias 1 steps" in said
+    assert "lava.lib.dl.netx.hdf5.Network(net_config=..., input_message_bits=0)" in said
+    x = np.ones((2, 6, 3), np.int8)
+    np.savez(tmp_path / "x.npz", x=x)
+    cli.run(tmp_path / "chip.net", "loihi-reference", tmp_path / "run", tmp_path / "x.npz", 8, 0)
+    assert f"{int(reference.run(program, x).y.sum())} output spikes" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("parts", "want"),
     [
@@ -150,7 +179,6 @@ REFUSED: dict[str, tuple[Callable[[], LoihiProgram], str]] = {
         "a: takes spikes from in and o.*without residual",
     ),
     "subtract": (lambda: chain(lif=replace(LIF, reset="subtract", subtract=40)), "o: reset 'subtract'.*train with"),
-    "each_vth": (lambda: chain(lif=replace(LIF, vth=np.array([1, 2]))), "o: vth differs between neurons.*split"),
     "u0": (lambda: chain(lif=replace(LIF, u0=np.array([64, 0]))), "o: starts with u0 not 0.*fitted"),
     "bias": (lambda: chain(lif=replace(LIF, bias=np.array([3, 64]), bias_exp=0)), "o: bias is no whole number.*fitted"),
     "ternary": (lambda: chain(lif=Ternary((2,), 4095, 0, 40, -40)), "o: no netx layer is 'ternary'.*use a LIF"),
