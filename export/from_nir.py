@@ -34,7 +34,7 @@ from export.program import MappingError
 from neuro.neuron import Law
 
 ASKED = {
-    "dt_s": "seconds that a step stands for (spikingjelly and snnTorch export with 1e-4)",
+    "dt_s": "seconds that a step stands for (spikingjelly and snnTorch export with 1e-4; sinabs means 1)",
     "discretization": "'euler' (as spikingjelly, snnTorch and Norse) or 'exact' (exponential)",
     "reset": "'hard' (to v_reset) or 'soft' (subtract the threshold)",
     "fires": "'>' (as NIR's equations, snnTorch) or '>=' (as spikingjelly)",
@@ -70,7 +70,8 @@ def from_nir(
     meta = raw.get("metadata") if isinstance(raw.get("metadata"), dict) else {}
     label = name or str((meta or {}).get("name") or (Path(source).stem if path else "nir"))
     told = {"dt_s": dt_s, "reset": reset, "fires": fires, "discretization": discretization}
-    network = _Builder(label, raw, dict(meta or {}), told).build()
+    with np.errstate(all="ignore"):  # Network.check names what is not finite
+        network = _Builder(label, raw, dict(meta or {}), told).build()
     return _single(network) if float32 else network
 
 
@@ -157,14 +158,14 @@ class _Builder:
     def _dt(self) -> float:
         value = self._value("dt_s", self.meta)
         try:
-            dt = float(value)
+            dt = float(np.asarray(value, np.float64).item())
         except (TypeError, ValueError):
             dt = math.nan
         if not math.isfinite(dt) or dt <= 0:
             raise MappingError(f"{self.label}: dt_s must be positive seconds, got {value!r}")
         for key, own in META.items():
             there = self.meta.get(own)
-            if self.told[key] is not None and there is not None and there != self.told[key]:
+            if self.told[key] is not None and there is not None and not np.all(np.asarray(there) == self.told[key]):
                 self.losses.append(
                     Loss(self.label, f"{key} {self.told[key]!r} taken instead of the file's {there!r}", 1.0)
                 )

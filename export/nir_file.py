@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from export.nir_strings import Strings
 from export.package import PackageError
 from export.program import MappingError
 
@@ -35,7 +36,7 @@ def read_nir(path: str | Path) -> Raw:
             root = f.get("node")
             if not isinstance(root, h5py.Group):
                 raise PackageError(f"{path}: has no group 'node'; it is HDF5 but no NIR file: write it with nir.write")
-            return _Reader(path).group(root, 0)
+            return _Reader(path, Strings(f, path)).group(root, 0)
     except PackageError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDecodeError) as error:
@@ -48,8 +49,8 @@ def read_nir(path: str | Path) -> Raw:
 class _Reader:
     """Counts what it reads against the limits."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.objects, self.bytes = path, 0, 0
+    def __init__(self, path: Path, strings: Strings) -> None:
+        self.path, self.strings, self.objects, self.bytes = path, strings, 0, 0
 
     def group(self, group: Any, depth: int) -> Raw:
         import h5py
@@ -73,13 +74,13 @@ class _Reader:
 
         if not isinstance(item, h5py.Dataset) or item.external or item.is_virtual:
             raise PackageError(f"{self.path}: {where} is no plain data set inside the file; store the data itself")
-        text = h5py.check_string_dtype(item.dtype) is not None
-        if not text and item.dtype.kind not in "fiub":
+        text = h5py.check_string_dtype(item.dtype)
+        if text is None and item.dtype.kind not in "fiub":
             raise PackageError(f"{self.path}: {where} has type {item.dtype}; only numbers and strings are read")
         self.bytes += int(np.prod(item.shape, dtype=object)) * item.dtype.itemsize if item.shape is not None else 0
         if self.bytes > MAX_BYTES:
             raise PackageError(f"{self.path}: {where} {item.shape} brings its arrays over {MAX_BYTES} bytes; shrink it")
-        return _plain(item[()])
+        return _plain(self.strings.read(item) if text is not None and text.length is None else item[()])
 
 
 def graph_dict(graph: Any) -> Raw:

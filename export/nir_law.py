@@ -154,7 +154,9 @@ def _charge(name: str, kind: str, p: dict[str, Value], step: Step, single: bool)
             gain = gain * -math.expm1(-step.dt / tau)
         else:
             share = step.dt / _positive(name, key, tau, step.dt)
-            kept.append(max(0.0, _recovered(1.0 - share, lambda c: step.dt / (1.0 - c), tau, single)))
+            kept.append(
+                max(0.0, _recovered(1.0 - share, lambda c: step.dt / (1.0 - c) if c < 1.0 else math.inf, tau, single))
+            )
             gain = gain * share
     return Decay(*kept), gain, p["v_leak"]
 
@@ -175,8 +177,6 @@ def _recovered(guess: float, forward: Callable[[float], float], stored: float, s
     kind = np.float32 if single else np.float64
     for digits in range(1, 18):
         c = float(f"{guess:.{digits}g}")
-        if c >= 1.0 > guess:
-            continue  # a kept share of 1 would be an infinite time constant
         if kind(forward(c)) == kind(stored):
             return c
     return guess

@@ -95,7 +95,8 @@ def fold_gain(node: Node, gain: float | npt.NDArray[np.float64]) -> Node | None:
         return None
     kind = node.weight.dtype
     weight = (node.weight * (rows.reshape(-1, *[1] * (node.weight.ndim - 1)) if rows.ndim else rows)).astype(kind)
-    return replace(node, weight=weight, bias=None if node.bias is None else (node.bias * rows).astype(node.bias.dtype))
+    bias = None if node.bias is None else (node.bias * rows).astype(node.bias.dtype)
+    return replace(node, weight=weight, bias=bias)
 
 
 def _input_shape(name: str, raw: Raw) -> Shape:

@@ -374,6 +374,28 @@ def test_forward_skip_inside_a_loop_is_not_delayed() -> None:
     assert {e for e in net.edges if e.delay} == {Edge("b", "w2", 1)}
 
 
+def test_loop_that_is_entered_at_two_places_delays_at_every_neuron_in_it() -> None:
+    """in -> a, in -> b, a -> ab -> b, b -> ba -> a: neither way round is the way back, so both take a step."""
+    rng = np.random.default_rng(2)
+    w = {n: rng.normal(0.2, 0.6, (3, 3)) for n in ("fa", "fb", "ab", "ba")}
+    nodes = {n: nir.Linear(m) for n, m in w.items()} | {"a": lif(), "b": lif()}
+    ends = {"in": nir.Input(np.array([3])), "out": nir.Output(np.array([3]))}
+    edges = [("in", "fa"), ("in", "fb"), ("fa", "a"), ("fb", "b"), ("a", "ab"), ("ab", "b"), ("b", "ba"), ("ba", "a")]
+    net = from_nir(nir.NIRGraph(nodes | ends, [*edges, ("b", "out")], type_check=False), **EULER)
+    assert {e for e in net.edges if e.delay} == {Edge("a", "ab", 1), Edge("b", "ba", 1)}
+    x = (rng.random((50, 3)) < 0.5).astype(float)
+    va, vb, a, b, want = np.zeros(3), np.zeros(3), np.zeros(3), np.zeros(3), []
+    for now in x:
+        va, vb = 0.9 * va + w["fa"] @ now + w["ba"] @ b, 0.9 * vb + w["fb"] @ now + w["ab"] @ a
+        a, b = (va > 1.0).astype(float), (vb > 1.0).astype(float)
+        va, vb = va * (1 - a), vb * (1 - b)
+        want.append(b)
+    assert 0.05 < np.mean(want) < 0.95
+    np.testing.assert_array_equal(outputs(net, x), want)
+    again = from_nir(to_nir(net).graph)
+    assert stripped(again).hash() == stripped(net).hash()
+
+
 def test_nested_graphs_are_inlined() -> None:
     inner = nir.NIRGraph(
         {"input": nir.Input(np.array([5])), "lif": recurrent(0).nodes["lif"], "w": recurrent(0).nodes["w"],

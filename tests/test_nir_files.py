@@ -82,6 +82,19 @@ def test_damaged_bytes_never_crash(path: Path) -> None:
             from_nir(path, **TOLD)
 
 
+def test_damaged_strings_come_back(path: Path) -> None:
+    """The HDF5 library loops for ever on some global heaps; sizes of each of its fields at both ends."""
+    data = path.read_bytes()
+    heap = data.index(b"GCOL")
+    for at in (heap, heap + 4, heap + 8, heap + 16, heap + 24):
+        for value in (0, 1, 15, 2**31, 2**63 - 1):
+            path.write_bytes(data[:at] + value.to_bytes(8, "little") + data[at + 8 :])
+            with suppress(PackageError):
+                from_nir(path, **TOLD)
+    path.write_bytes(data[: heap + 8] + (2**40).to_bytes(8, "little") + data[heap + 16 :])
+    says(path, "a global heap is damaged")
+
+
 EDITS: dict[str, tuple[Callable[[Any], None], type[Exception], str]] = {
     "unknown type": (
         lambda g: retype(g["n1"], "Hodgkin"),
