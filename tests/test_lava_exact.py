@@ -22,9 +22,7 @@ def client() -> Iterator[Client]:
         yield made
 
 
-WRAPS = pytest.mark.xfail(
-    reason="our engines shift a sum right before they wrap it; see test_lava_corners", strict=True
-)
+WRAPS = pytest.mark.xfail(reason="we shift a sum right before it wraps: test_lava_corners", strict=True)
 EVERY = [
     pytest.param(kind, wild, marks=[WRAPS] if wild and kind in ("sigma delta", "graded") else [])
     for kind in KINDS
