@@ -45,8 +45,8 @@ def _sum(
     name: str, t: int, lowered: Lowered, past: Mapping[str, list[Float]], shapes: Mapping[str, Any], samples: int
 ) -> Float:
     total = np.zeros((samples, *shapes[name]))
-    for link in lowered.links:
-        if link.dst == name and t >= link.delay:
+    for link in (part for x in lowered.links if x.dst == name for part in x.bins()):
+        if t >= link.delay:
             total = total + link.apply(past[link.src][t - link.delay], shapes[name])
     return total
 

@@ -25,7 +25,7 @@ from export.loihi import (
 from export.loihi_check import MAX_MESSAGE_BITS
 from export.lower import Link, Lowered, as_matrix, lower
 from export.network import Loss, Network, Shape, Spiking
-from export.place import place
+from export.place import layout, place
 from export.program import MappingError
 from export.quantize import Quantized, quantize
 from hardware.loihi import load_profile
@@ -121,8 +121,9 @@ def assemble(
         dict(scale or {}), law,
     )  # fmt: skip
     program.check()
-    cores, usage = place(placed, kept, program.links, load_profile(profile), chips)
-    return replace(program, placement=dict(placement or cores), usage=usage)
+    chip = load_profile(profile)
+    made = place(placed, kept, chip, chips) if placement is None else layout(placed, kept, placement, chip, chips)
+    return replace(program, placement=made.placement, usage=made.usage)
 
 
 def _legal(e: Edge, law: str) -> tuple[Edge, list[Loss]]:
@@ -168,7 +169,7 @@ def _starts(network: Network, lowered: Lowered) -> dict[str, int]:
     A spike of network step k leaves at ``k + start[src]``, and is integrated at ``k + delay + start[dst]``. The chip
     takes at least one step from one to the other: ``start[dst] >= start[src] + 1 - delay``.
     """
-    start = {network.input: 0} | dict.fromkeys(network.spiking(), 0)
+    start = {network.input: 0} | dict.fromkeys(network.spiking(), 1)
     for _ in range(len(start) + 1):
         late = [x for x in lowered.links if start[x.dst] < start[x.src] + 1 - x.delay]
         if not late:
@@ -185,10 +186,11 @@ def _starts(network: Network, lowered: Lowered) -> dict[str, int]:
 def _timed(link: Link, start: Mapping[str, int], shapes: Mapping[str, Shape]) -> Link:
     """The link as one the chip can delay: a convolution that must wait becomes a matrix."""
     wait = _wait(link, start)
-    if wait > MAX_DELAY:
+    longest = wait if link.delays is None else wait + int(link.delays.max()) - link.delay
+    if longest > MAX_DELAY:
         raise MappingError(
-            f"{link.src} -> {link.dst}: needs a delay of {wait} steps, a synapse has at most {MAX_DELAY}; shorten the "
-            "other path or relay the spikes through a population"
+            f"{link.src} -> {link.dst}: needs a delay of {longest} steps, a synapse has at most {MAX_DELAY}; shorten "
+            "the other path or relay the spikes through a population"
         )
     return as_matrix(link, shapes[link.src], shapes[link.dst]) if wait and link.conv else link
 
@@ -237,7 +239,9 @@ def _edge(link: Link, made: Quantized, k: int, start: Mapping[str, int], options
         return ConvEdge(
             link.src, link.dst, w, sign, link.stride, link.padding, link.dilation, link.groups, num_message_bits=bits
         )
-    return DenseEdge(link.src, link.dst, w, sign, made.weight_exp, 8, bits, _wait(link, start))
+    wait = _wait(link, start)
+    delays = None if link.delays is None else link.delays + (wait - link.delay)
+    return DenseEdge(link.src, link.dst, w, sign, made.weight_exp, 8, bits, wait, delays)
 
 
 def _extension(network: Network, name: str) -> list[Loss]:

@@ -81,13 +81,20 @@ ENGINES = {
             "edge",
             "cmos45_horowitz2014",
         ),
+        Engine("brian", "Brian 2 equations run by brian2", "brian", "sim.brian:run", ("brian2",), "brian"),
         Engine(
             "sfq", "junction-level transient of the deck", "sfq", "sim.sfq.network:run", ("numba",), "all", "sfq_rsfq"
         ),
     )
 }
 
-SUFFIXES = {".onnx": "onnx", ".cir": "sfq", ".inc": "sfq", ".js": "sfq"}
+OWNERS = {
+    "onnx": "export.to_onnx:OnnxProgram",
+    "sfq": "export.to_deck:SfqProgram",
+    "loihi": "export.to_loihi:LoihiProgram",
+    "brian": "export.to_brian:BrianProgram",
+}
+SUFFIXES = {".onnx": "onnx", ".cir": "sfq", ".inc": "sfq", ".js": "sfq", ".py": "brian"}
 
 
 def engine(name: str) -> Engine:
@@ -101,14 +108,17 @@ def engine(name: str) -> Engine:
 
 
 def compile_for(machine: str, network: Network, **options: Any) -> Any:
-    """The network as a program for an engine, or of a kind (``network``, ``loihi``, ``onnx``, ``sfq``).
+    """The network as a program for an engine, or of a kind (``network``, ``loihi``, ``onnx``, ``nir``, ``brian``, ...).
 
     ``options`` go to the exporter. Errors: ``MappingError`` naming node, rule and fix.
     """
     exporters = {
         "loihi": "export.to_loihi:compile_loihi",
+        "netx": "export.to_netx:compile_netx",
         "onnx": "export.to_onnx:to_onnx_step",
+        "nir": "export.to_nir:to_nir",
         "sfq": "export.to_deck:to_deck",
+        "brian": "export.to_brian:to_brian",
     }
     kind = ENGINES[machine].kind if machine in ENGINES else machine
     if kind == "network":
@@ -118,20 +128,29 @@ def compile_for(machine: str, network: Network, **options: Any) -> Any:
     return _resolve(exporters[kind])(network, **options)
 
 
-def load(path: str | Path) -> tuple[str, Any]:
-    """``(kind, program or network)`` of a saved file, told by its content. Errors: ``PackageError``."""
+def load(path: str | Path, **nir: Any) -> tuple[str, Any]:
+    """``(kind, program or network)`` of a saved file, told by its content. Errors: ``PackageError``.
+
+    ``nir``: arguments of :func:`export.from_nir.from_nir`, for a ``.nir`` file.
+    """
     path = Path(path)
     if not path.is_file():
         raise PackageError(f"{path}: no such file; give a network or program that 'spikeport export' wrote")
+    if path.suffix == ".nir":
+        return "network", _resolve("export.from_nir:from_nir")(path, **nir)
+    if nir:
+        raise PackageError(f"{path}: {', '.join(nir)} are for .nir files only; this file knows, leave them out")
+    if path.suffix == ".net":
+        return "loihi", _resolve("export.from_netx:from_netx")(path)
     if path.suffix in SUFFIXES:
         kind = SUFFIXES[path.suffix]
-        owner = {"onnx": "export.to_onnx:OnnxProgram", "sfq": "export.to_deck:SfqProgram"}[kind]
-        return kind, _resolve(owner).load(path)
+        return kind, _resolve(OWNERS[kind]).load(path)
     form = read_manifest(path).get("format")
     if form == NETWORK_FORMAT:
         return "network", Network.load(path)
-    if form == "loihi-int":
-        return "loihi", _resolve("export.to_loihi:LoihiProgram").load(path)
+    kind = {"loihi-int": "loihi", "spikeport-brian": "brian"}.get(str(form), "")
+    if kind:
+        return kind, _resolve(OWNERS[kind]).load(path)
     raise PackageError(f"{path}: holds '{form}'; 'spikeport run' takes networks and programs")
 
 
