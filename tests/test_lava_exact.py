@@ -22,10 +22,17 @@ def client() -> Iterator[Client]:
         yield made
 
 
+WRAPS = pytest.mark.xfail(reason="we shift a sum right before it wraps: test_lava_corners", strict=True)
+EVERY = [
+    pytest.param(kind, wild, marks=[WRAPS] if wild and kind in ("sigma delta", "graded") else [])
+    for kind in KINDS
+    for wild in (False, True)
+]
+
+
 @pytest.mark.lava
 @pytest.mark.slow
-@pytest.mark.parametrize("wild", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "wild"), EVERY)
 def test_equal_to_lava(client: Client, kind: str, wild: bool) -> None:
     which = [case(kind, seed, wild) for seed in SEEDS]
     assert sum(is_stock(c.program) for c in which) >= sum(1 for s in SEEDS if s % EXTENSION)

@@ -70,6 +70,7 @@ def worker_of(lava: Client) -> int:
     return int(lava.link.hello["pid"])
 
 
+@pytest.mark.slow
 def test_a_closed_loop_of_1000_steps_is_identical(lava: Client) -> None:
     made, _ = small()
     rng, state, last, fired = np.random.default_rng(1), None, np.zeros((2, 4), np.int8), 0

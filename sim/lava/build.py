@@ -84,59 +84,54 @@ class Graph:
         self, programs: Sequence[Program], steps: Sequence[int], probes: Sequence[Sequence[str]], stepping: bool
     ) -> None:
         began = time.perf_counter()
-        self.plan, self.parts, self.models = Plan(), [], dict[Any, Any]()
-        wires: list[tuple[str, Any]] = []
-        for program, t, names in zip(programs, steps, probes, strict=True):
-            self.parts.append(self._part(program, t, names, stepping, wires))
+        self.plan, self.stepping, self.models, self.wires = Plan(), stepping, dict[Any, Any](), list[tuple[str, Any]]()
+        self.parts = [self._part(*each) for each in zip(programs, steps, probes, strict=True)]
         self.end = max((t + p.start() for p, t in zip(programs, steps, strict=True)), default=0)
         self.host: Any = Host(self.plan)
-        for name, other in wires:
+        for name, other in self.wires:
             self._wire(name, other)
         self.models[self.host] = model(self.plan)
         self._start()
         self.start_s, self.wall_s, self.steps = time.perf_counter() - began, 0.0, 0
 
-    def _part(self, program: Program, t: int, names: Sequence[str], stepping: bool, wires: list[Any]) -> Part:
-        plan = self.plan
-        rows = 1 if stepping else t
+    def _part(self, program: Program, t: int, names: Sequence[str]) -> Part:
+        rows = 1 if self.stepping else t
         part = Part(program, shared(rows, program.size(program.input)))
-        source = _Later(wires, f"x{len(plan.x)}")
-        plan.x.append(Window(part.x, 0, stepping))
-        made: dict[str, Any] = {}
-        for name, node in program.nodes.items():
-            if node["kind"] == "input":
-                continue
-            n, start = program.size(name), 0 if stepping else int(node["start"])
-            made[name], late = population(node)
-            self._model(made[name])
-            if f"{name}.s" in names:
-                part.found[f"{name}.s"] = shared(rows, n)
-                wires.append((f"s{len(plan.s)}", made[name].s_out))
-                plan.s.append(Window(part.found[f"{name}.s"], start, stepping))
-            for state in dict.fromkeys((*STATES[node["kind"]], *late)):
-                probe, last = f"{name}.{state}", f"{name}.{state}@end"
-                if probe in names:
-                    part.found[probe] = shared(rows, n)
-                    window = Window(part.found[probe], start, stepping)
-                elif last in names:
-                    part.found[last] = shared(1, n)
-                    window = Window(part.found[last], start + t - 1)
-                elif state in late:
-                    window = Window(shared(0, n))
-                else:
-                    continue
-                if state in late:
-                    plan.writes.append((len(plan.r), int(node["start"]) - 1, np.ascontiguousarray(late[state])))
-                wires.append((f"r{len(plan.r)}", getattr(made[name], state)))
-                plan.r.append(window)
+        made = {n: self._population(part, n, rows, names) for n, d in program.nodes.items() if d["kind"] != "input"}
+        outputs = {n: process.s_out for n, process in made.items()}
+        outputs[program.input] = _Later(self.wires, f"x{len(self.plan.x)}")
+        self.plan.x.append(Window(part.x, 0, self.stepping))
         for edge in program.edges:
             src, dst = program.nodes[edge["src"]], program.nodes[edge["dst"]]
-            if edge["src"] == program.input:
-                connection = connect(edge, source, made[edge["dst"]], src, dst)
-            else:
-                connection = connect(edge, made[edge["src"]].s_out, made[edge["dst"]], src, dst)
-            self._model(connection)
+            self._model(connect(edge, outputs[edge["src"]], made[edge["dst"]], src, dst))
         return part
+
+    def _population(self, part: Part, name: str, rows: int, names: Sequence[str]) -> Any:
+        """One population with its windows: spikes and variables that are asked for, variables that begin late."""
+        node, n, plan = part.program.nodes[name], part.program.size(name), self.plan
+        first = 0 if self.stepping else int(node["start"])
+        made, late = population(node)
+        self._model(made)
+        if f"{name}.s" in names:
+            part.found[f"{name}.s"] = shared(rows, n)
+            self.wires.append((f"s{len(plan.s)}", made.s_out))
+            plan.s.append(Window(part.found[f"{name}.s"], first, self.stepping))
+        for state in dict.fromkeys((*STATES[node["kind"]], *late)):
+            probe, last = f"{name}.{state}", f"{name}.{state}@end"
+            window = Window(shared(0, n))
+            if probe in names:
+                window = Window(shared(rows, n), first, self.stepping)
+                part.found[probe] = window.rows
+            elif last in names:
+                window = Window(shared(1, n), first + rows - 1, self.stepping)
+                part.found[last] = window.rows
+            elif state not in late:
+                continue
+            if state in late:
+                plan.writes.append((len(plan.r), int(node["start"]) - 1, np.ascontiguousarray(late[state])))
+            self.wires.append((f"r{len(plan.r)}", getattr(made, state)))
+            plan.r.append(window)
+        return made
 
     def _wire(self, name: str, other: Any) -> None:
         port = getattr(self.host, name)

@@ -133,7 +133,10 @@ class Client:
         return self.watch(x, probes).y[:, 0]
 
     def watch(self, x: Array, probes: Sequence[str] = ()) -> Result:
-        """:meth:`step` with its probes, ``(samples, 1, ...)``. Probes stay the same until :meth:`reset`."""
+        """:meth:`step` with its probes, ``(samples, 1, neurons)``; they stay the same until :meth:`reset`.
+
+        Before its ``start`` a population's variables are 0 here, not ``u0`` and ``v0``.
+        """
         if self.stepping and (self.link is None or not self.link.alive):
             self.stepping = False
             raise WorkerCrashed("the worker ended and its state is lost; the next step begins from rest")

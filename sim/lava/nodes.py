@@ -75,7 +75,10 @@ def _lif(node: Fields, shape: tuple[int, ...]) -> tuple[Any, Fields]:
     now, late = ({}, late) if node["start"] else (late, {})
     common = {"shape": shape, "du": node["du"], "dv": node["dv"], "bias_exp": node["bias_exp"], **now}
     if node["kind"] == "ternary":
-        return TernaryLIF(vth_hi=node["vth_hi"], vth_lo=node["vth_lo"], **common), late
+        made = TernaryLIF(vth_hi=node["vth_hi"], vth_lo=node["vth_lo"], **common)
+        for name in ("vth_hi", "vth_lo"):  # lava declares one threshold for all; one each is only a longer variable
+            getattr(made, name).shape = np.shape(node[name]) or (1,)
+        return made, late
     if node["reset"] == "subtract":
         return SoftLif(vth=node["vth"], subtract=node["subtract"], **common), late
     period = node.get("reset_interval", 0)

@@ -3,11 +3,13 @@
     u32 header bytes, u32 payload bytes (both little-endian), header, payload
 
 Strictly one reply to one request. Requests carry ``op`` and ``seq``; a reply echoes ``seq`` and has ``op`` "ok" or
-"error". The worker speaks first, with ``op`` "hello". Needs numpy and nothing of ours: both sides import it.
+"error"; ``sha256`` is that of the payload. The worker speaks first, with ``op`` "hello". Needs numpy and nothing of
+ours: both sides import it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import struct
@@ -32,7 +34,9 @@ def encode(header: dict[str, Any], arrays: Arrays | None = None, limit: int = MA
     buffer = io.BytesIO()
     if arrays:
         np.savez(buffer, **arrays)
-    text, payload = json.dumps(header).encode(), buffer.getvalue()
+    payload = buffer.getvalue()
+    stamp = {"sha256": hashlib.sha256(payload).hexdigest()} if payload else {}
+    text = json.dumps(header | stamp).encode()
     size = HEAD.size + len(text) + len(payload)
     if size > limit:
         raise FrameError(f"a frame of {size} bytes is over the limit of {limit}; send fewer samples or steps at a time")
@@ -55,6 +59,8 @@ def decode(header: bytes, payload: bytes) -> tuple[dict[str, Any], Arrays]:
             raise ValueError("the header is no JSON object")
         if not payload:
             return head, {}
+        if head.get("sha256") != hashlib.sha256(payload).hexdigest():
+            raise ValueError("the arrays do not have the hash that the header gives")
         with np.load(io.BytesIO(payload), allow_pickle=False) as z:
             return head, {k: z[k] for k in z.files}
     except (ValueError, OSError, KeyError, EOFError, NotImplementedError, RuntimeError) as error:
