@@ -10,7 +10,7 @@ bits). Cores count up through the tiles of a chip, chips lie in a row.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -199,19 +199,22 @@ class _Chip:
         """Cores that each neuron of a population feeds."""
         out = np.zeros(self.sizes[name], np.int64)
         for dst in dict.fromkeys(e.dst for e in self.edges if e.src == name):
-            out += self.reach(name, dst, cores[dst])[1]
+            if (name, dst) not in self.known:
+                self.known[name, dst] = self.reach(name, [dst], cores)
+            out += self.known[name, dst][1]
         return out
 
-    def reach(self, src: str, dst: str, cores: Int) -> tuple[Int, Int]:
-        """``(axons that end on each core, cores that each source feeds)``; ``cores`` of the targets."""
-        if (src, dst) not in self.known:
-            made = [s for e, s in zip(self.edges, self.made, strict=True) if (e.src, e.dst) == (src, dst)]
-            ends, feeds = np.zeros(int(cores.max()) + 1, np.int64), np.zeros(self.sizes[src], np.int64)
-            for k, of in joined(made, cores):
-                ends[k] = len(of)
-                feeds[of] += 1
-            self.known[src, dst] = ends, feeds
-        return self.known[src, dst]
+    def reach(self, src: str, targets: Collection[str], cores: Placement) -> tuple[Int, Int]:
+        """``(axons that end on each core, cores that each source feeds)`` over some target populations."""
+        made = [
+            (s, cores[e.dst]) for e, s in zip(self.edges, self.made, strict=True) if e.src == src and e.dst in targets
+        ]
+        ends = np.zeros(1 + max((int(c.max()) for _, c in made), default=-1), np.int64)
+        feeds = np.zeros(self.sizes[src], np.int64)
+        for k, of in joined(made):
+            ends[k] = len(of)
+            feeds[of] += 1
+        return ends, feeds
 
     def forget(self, name: str) -> None:
         """The cores of a population have changed."""
@@ -234,8 +237,9 @@ class _Chip:
             here = placement[e.dst]
             bits += np.bincount(here, each, minlength=count).astype(np.int64)
             bits[np.unique(here)] += fixed
-        for src, dst in dict.fromkeys((e.src, e.dst) for e in self.edges):
-            ends, feeds = self.reach(src, dst, placement[dst])
+        if not self.known:  # populations may share cores, where a source that feeds several of them has one axon
+            self.known = {(n, ""): self.reach(n, list(self.nodes), placement) for n in self.nodes}
+        for (src, _), (ends, feeds) in self.known.items():
             axons[: len(ends)] += ends
             out += np.bincount(placement[src], feeds, minlength=count).astype(np.int64)
         words = -(-bits // WORD_BITS) + axons

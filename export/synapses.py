@@ -7,7 +7,7 @@ blocks of rows, a kernel by its windows, single synapses sorted by target.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -60,10 +60,15 @@ def on_core(core: Int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
         first = end + 1
 
 
-def joined(several: list[Structure], core: Int) -> Iterator[tuple[int, Int]]:
-    """``(core, sources with a synapse there)`` over connections between the same two; ``core`` of each target."""
-    for k, ranges in on_core(core):
-        parts = [s.firsts(first, last)[0] for s in several for first, last in ranges]
+def joined(several: Sequence[tuple[Structure, Int]]) -> Iterator[tuple[int, Int]]:
+    """``(core, sources with a synapse there)`` over connections of the same sources, each with its targets' cores."""
+    held = [dict(on_core(core)) for _, core in several]
+    for k in sorted(set().union(*held)):
+        parts = [
+            s.firsts(first, last)[0]
+            for (s, _), ranges in zip(several, held, strict=True)
+            for first, last in ranges.get(k, ())
+        ]
         yield k, parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))
 
 
