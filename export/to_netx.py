@@ -52,6 +52,11 @@ class NetxProgram:
         return self.program.name
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """How lava-dl loads it."""
+        return (f"load it with lava.lib.dl.netx.hdf5.{self.arguments}",)
+
+    @property
     def usage(self) -> Usage:
         """Of the program."""
         return self.program.usage
@@ -167,7 +172,9 @@ def _fitted(name: str, node: Lif, exp: int) -> tuple[Lif, list[Loss]]:
         error = float(np.abs((bias.astype(np.int64) << BIAS_EXP + exp) - full).max())
         bias_exp = BIAS_EXP
         if error:
-            losses.append(Loss(name, "bias rounded to a threshold unit for netx, error in 1/64 of one", error))
+            losses.append(
+                Loss(name, "bias rounded to whole threshold units for netx, error in 1/64 of an old one", error)
+            )
     if node.u0 is not None and node.u0.any():
         what = "current before the first step dropped for netx, in 1/64 of a weight unit"
         losses.append(Loss(name, what, float(np.abs(node.u0).max())))
