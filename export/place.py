@@ -160,35 +160,41 @@ class _Chip:
 
     def split(self, name: str, cap: int) -> list[int]:
         """First neuron of each core that the population takes."""
-        n, limits = self.sizes[name], self.profile.limits
+        n, words = self.sizes[name], self.profile.limits["synapse_words_per_core"]
         inward = list(self.into(name))
         fixed = sum(f for _, _, (_, f) in inward)
         bits = np.concatenate([[0], np.cumsum(sum((b for _, _, (b, _) in inward), np.zeros(n, np.int64)))])
-        starts, first = [], 0
+        starts, first, size = [], 0, cap
         while first < n:
             starts.append(first)
-            first = self._close(name, inward, first, min(n, first + cap), bits[first:] - bits[first] + fixed, limits)
+            each = bits[first : min(n, first + cap) + 1] - bits[first] + fixed
+            room = max(1, int(np.searchsorted(each, words * WORD_BITS, "right")) - 1)
+            fits = 0
+            while not fits:  # not much farther than the core before: axons mostly close it long before its words
+                look = min(room, len(each) - 1, size)
+                fits = self._fits(name, inward, first, each[: look + 1], look == min(room, len(each) - 1))
+                size *= 2
+            first, size = first + fits, fits + fits // 4 + 1
         return starts
 
-    def _close(self, name: str, inward: list[Any], first: int, last: int, bits: Int, limits: Mapping[str, int]) -> int:
-        """The neuron behind the last that fits on a core which begins with ``first``; ``bits`` of so many neurons."""
-        words, axons = limits["synapse_words_per_core"], limits["axons_in_per_core"]
-        room = int(np.searchsorted(bits, words * WORD_BITS, "right")) - 1
-        last = max(first + 1, min(last, first + room))
-        fresh = np.zeros(last - first, np.int64)
+    def _fits(self, name: str, inward: list[Any], first: int, bits: Int, every: bool) -> int:
+        """How many neurons from ``first`` fit on a core; ``bits`` of so many. 0 where more might, unless ``every``."""
+        words, axons = self.profile.limits["synapse_words_per_core"], self.profile.limits["axons_in_per_core"]
+        count = len(bits) - 1
+        fresh = np.zeros(count, np.int64)
         for src in dict.fromkeys(e.src for e, _, _ in inward):
-            seen = [s.firsts(first, last) for e, s, _ in inward if e.src == src]
+            seen = [s.firsts(first, first + count) for e, s, _ in inward if e.src == src]
             met = seen[0][1]
             if len(seen) > 1:  # a source counts once, wherever it is met first
                 of, to = (np.concatenate(part) for part in zip(*seen, strict=True))
                 order = np.lexsort((to, of))
                 met = to[order][np.unique(of[order], return_index=True)[1]]
-            fresh += np.bincount(met - first, minlength=last - first)
+            fresh += np.bincount(met - first, minlength=count)
         used = np.cumsum(fresh)
-        full = -(-bits[1 : last - first + 1] // WORD_BITS) + used
+        full = -(-bits[1:] // WORD_BITS) + used
         bad = (full > words) | (used > axons)
         if not bad[0]:
-            return first + (int(np.argmax(bad)) if bad.any() else last - first)
+            return int(np.argmax(bad)) if bad.any() else count * every
         limit, need, have = ("synapse_words", full[0], words) if full[0] > words else ("axons_in", used[0], axons)
         raise CapacityError(
             f"{name}: neuron {first} alone needs {need} {limit}_per_core, {self.profile.name} has {have}; "

@@ -82,7 +82,12 @@ def columns(s: Structure, core: Int, cores: int) -> Any:
         data.append(n.astype(np.int32))
         size[k] = len(of)
     pointer = np.concatenate([[0], np.cumsum(size)])
-    return sparse.csc_array((np.concatenate(data), np.concatenate(where), pointer), shape=(s.sources, cores)).tocsr()
+    if pointer[-1] < 2**31:
+        pointer = pointer.astype(np.int32)
+    by_core = np.concatenate(data), np.concatenate(where), pointer
+    data.clear()
+    where.clear()
+    return sparse.csc_array(by_core, shape=(s.sources, cores)).tocsr()
 
 
 def _merged(parts: list[tuple[Int, Int]]) -> tuple[Int, Int]:
@@ -204,6 +209,8 @@ class Sorted(_Pairs):
         on, target, pointer = edge.w != 0, edge.target, edge.pointer
         if not on.all():
             target, pointer = target[on], np.concatenate([[0], np.cumsum(on)])[pointer]
+        if len(target) < 2**31:
+            pointer = pointer.astype(np.int32)
         ones = np.ones(len(target), np.int8)
         by_target = sparse.csr_array((ones, target, pointer), shape=(sources, targets)).tocsc()  # shares, only reads
         self.sources, self.pointer, self.of = sources, by_target.indptr, by_target.indices
