@@ -10,7 +10,7 @@ bits). Cores count up through the tiles of a chip, chips lie in a row.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -160,35 +160,41 @@ class _Chip:
 
     def split(self, name: str, cap: int) -> list[int]:
         """First neuron of each core that the population takes."""
-        n, limits = self.sizes[name], self.profile.limits
+        n, words = self.sizes[name], self.profile.limits["synapse_words_per_core"]
         inward = list(self.into(name))
         fixed = sum(f for _, _, (_, f) in inward)
         bits = np.concatenate([[0], np.cumsum(sum((b for _, _, (b, _) in inward), np.zeros(n, np.int64)))])
-        starts, first = [], 0
+        starts, first, size = [], 0, cap
         while first < n:
             starts.append(first)
-            first = self._close(name, inward, first, min(n, first + cap), bits[first:] - bits[first] + fixed, limits)
+            each = bits[first : min(n, first + cap) + 1] - bits[first] + fixed
+            room = max(1, int(np.searchsorted(each, words * WORD_BITS, "right")) - 1)
+            fits = 0
+            while not fits:  # not much farther than the core before: axons mostly close it long before its words
+                look = min(room, len(each) - 1, size)
+                fits = self._fits(name, inward, first, each[: look + 1], look == min(room, len(each) - 1))
+                size *= 2
+            first, size = first + fits, fits + fits // 4 + 1
         return starts
 
-    def _close(self, name: str, inward: list[Any], first: int, last: int, bits: Int, limits: Mapping[str, int]) -> int:
-        """The neuron behind the last that fits on a core which begins with ``first``; ``bits`` of so many neurons."""
-        words, axons = limits["synapse_words_per_core"], limits["axons_in_per_core"]
-        room = int(np.searchsorted(bits, words * WORD_BITS, "right")) - 1
-        last = max(first + 1, min(last, first + room))
-        fresh = np.zeros(last - first, np.int64)
+    def _fits(self, name: str, inward: list[Any], first: int, bits: Int, every: bool) -> int:
+        """How many neurons from ``first`` fit on a core; ``bits`` of so many. 0 where more might, unless ``every``."""
+        words, axons = self.profile.limits["synapse_words_per_core"], self.profile.limits["axons_in_per_core"]
+        count = len(bits) - 1
+        fresh = np.zeros(count, np.int64)
         for src in dict.fromkeys(e.src for e, _, _ in inward):
-            seen = [s.firsts(first, last) for e, s, _ in inward if e.src == src]
+            seen = [s.firsts(first, first + count) for e, s, _ in inward if e.src == src]
             met = seen[0][1]
             if len(seen) > 1:  # a source counts once, wherever it is met first
                 of, to = (np.concatenate(part) for part in zip(*seen, strict=True))
                 order = np.lexsort((to, of))
                 met = to[order][np.unique(of[order], return_index=True)[1]]
-            fresh += np.bincount(met - first, minlength=last - first)
+            fresh += np.bincount(met - first, minlength=count)
         used = np.cumsum(fresh)
-        full = -(-bits[1 : last - first + 1] // WORD_BITS) + used
+        full = -(-bits[1:] // WORD_BITS) + used
         bad = (full > words) | (used > axons)
         if not bad[0]:
-            return first + (int(np.argmax(bad)) if bad.any() else last - first)
+            return int(np.argmax(bad)) if bad.any() else count * every
         limit, need, have = ("synapse_words", full[0], words) if full[0] > words else ("axons_in", used[0], axons)
         raise CapacityError(
             f"{name}: neuron {first} alone needs {need} {limit}_per_core, {self.profile.name} has {have}; "
@@ -199,19 +205,22 @@ class _Chip:
         """Cores that each neuron of a population feeds."""
         out = np.zeros(self.sizes[name], np.int64)
         for dst in dict.fromkeys(e.dst for e in self.edges if e.src == name):
-            out += self.reach(name, dst, cores[dst])[1]
+            if (name, dst) not in self.known:
+                self.known[name, dst] = self.reach(name, [dst], cores)
+            out += self.known[name, dst][1]
         return out
 
-    def reach(self, src: str, dst: str, cores: Int) -> tuple[Int, Int]:
-        """``(axons that end on each core, cores that each source feeds)``; ``cores`` of the targets."""
-        if (src, dst) not in self.known:
-            made = [s for e, s in zip(self.edges, self.made, strict=True) if (e.src, e.dst) == (src, dst)]
-            ends, feeds = np.zeros(int(cores.max()) + 1, np.int64), np.zeros(self.sizes[src], np.int64)
-            for k, of in joined(made, cores):
-                ends[k] = len(of)
-                feeds[of] += 1
-            self.known[src, dst] = ends, feeds
-        return self.known[src, dst]
+    def reach(self, src: str, targets: Collection[str], cores: Placement) -> tuple[Int, Int]:
+        """``(axons that end on each core, cores that each source feeds)`` over some target populations."""
+        made = [
+            (s, cores[e.dst]) for e, s in zip(self.edges, self.made, strict=True) if e.src == src and e.dst in targets
+        ]
+        ends = np.zeros(1 + max((int(c.max()) for _, c in made), default=-1), np.int64)
+        feeds = np.zeros(self.sizes[src], np.int64)
+        for k, of in joined(made):
+            ends[k] = len(of)
+            feeds[of] += 1
+        return ends, feeds
 
     def forget(self, name: str) -> None:
         """The cores of a population have changed."""
@@ -234,8 +243,9 @@ class _Chip:
             here = placement[e.dst]
             bits += np.bincount(here, each, minlength=count).astype(np.int64)
             bits[np.unique(here)] += fixed
-        for src, dst in dict.fromkeys((e.src, e.dst) for e in self.edges):
-            ends, feeds = self.reach(src, dst, placement[dst])
+        if not self.known:  # populations may share cores, where a source that feeds several of them has one axon
+            self.known = {(n, ""): self.reach(n, list(self.nodes), placement) for n in self.nodes}
+        for (src, _), (ends, feeds) in self.known.items():
             axons[: len(ends)] += ends
             out += np.bincount(placement[src], feeds, minlength=count).astype(np.int64)
         words = -(-bits // WORD_BITS) + axons

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from export.loihi import Int, LoihiProgram
-from export.synapses import columns, structure
+from export.synapses import BLOCK, columns, structure
 from hardware.loihi import load_profile
 
 
@@ -54,10 +54,25 @@ def _routes(program: LoihiProgram) -> dict[str, Route]:
                 made = structure(e, program.nodes[name].shape, program.nodes[e.dst].shape)
                 on = columns(made, program.placement[e.dst], cores)
                 synapses[e.kind] = synapses[e.kind] + on if e.kind in synapses else on
-        to = sum(synapses.values(), sparse.csr_array((size, cores), dtype=np.int32))
-        of = np.repeat(np.arange(size), np.diff(to.indptr))
-        way, over = np.abs(tiles[home[of]] - tiles[to.indices]), chips[home[of]] != chips[to.indices]
-        ew, ns, far = (np.bincount(of, k, minlength=size).astype(np.int64) for k in (way[:, 0], way[:, 1], over))
+        several = list(synapses.values()) or [sparse.csr_array((size, cores), dtype=np.int32)]
+        to = several[0] if len(several) == 1 else sum(several[1:], several[0])
+        ew, ns, far = (np.zeros(size, np.int64) for _ in range(3))
+        for first, last in _blocks(to.indptr):
+            of = np.repeat(np.arange(first, last), np.diff(to.indptr[first : last + 1]))
+            away = to.indices[to.indptr[first] : to.indptr[last]]
+            way, over = np.abs(tiles[home[of]] - tiles[away]), chips[home[of]] != chips[away]
+            for total, each in ((ew, way[:, 0]), (ns, way[:, 1]), (far, over)):
+                total[first:last] = np.bincount(of - first, each, minlength=last - first).astype(np.int64)
         received = sparse.csr_array((np.ones_like(to.data), to.indices, to.indptr), shape=to.shape)
         found[name] = Route(np.diff(to.indptr).astype(np.int64), ew, ns, far, received, synapses)
     return found
+
+
+def _blocks(pointer: Int) -> list[tuple[int, int]]:
+    """Rows in pieces of about ``BLOCK`` entries."""
+    out, first, rows = [], 0, len(pointer) - 1
+    while first < rows:
+        last = int(np.searchsorted(pointer, pointer[first] + BLOCK, "right")) - 1
+        out.append((first, min(rows, max(first + 1, last))))
+        first = out[-1][1]
+    return out

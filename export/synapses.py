@@ -7,7 +7,7 @@ blocks of rows, a kernel by its windows, single synapses sorted by target.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -60,10 +60,15 @@ def on_core(core: Int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
         first = end + 1
 
 
-def joined(several: list[Structure], core: Int) -> Iterator[tuple[int, Int]]:
-    """``(core, sources with a synapse there)`` over connections between the same two; ``core`` of each target."""
-    for k, ranges in on_core(core):
-        parts = [s.firsts(first, last)[0] for s in several for first, last in ranges]
+def joined(several: Sequence[tuple[Structure, Int]]) -> Iterator[tuple[int, Int]]:
+    """``(core, sources with a synapse there)`` over connections of the same sources, each with its targets' cores."""
+    held = [dict(on_core(core)) for _, core in several]
+    for k in sorted(set().union(*held)):
+        parts = [
+            s.firsts(first, last)[0]
+            for (s, _), ranges in zip(several, held, strict=True)
+            for first, last in ranges.get(k, ())
+        ]
         yield k, parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))
 
 
@@ -77,7 +82,12 @@ def columns(s: Structure, core: Int, cores: int) -> Any:
         data.append(n.astype(np.int32))
         size[k] = len(of)
     pointer = np.concatenate([[0], np.cumsum(size)])
-    return sparse.csc_array((np.concatenate(data), np.concatenate(where), pointer), shape=(s.sources, cores)).tocsr()
+    if pointer[-1] < 2**31:
+        pointer = pointer.astype(np.int32)
+    by_core = np.concatenate(data), np.concatenate(where), pointer
+    data.clear()
+    where.clear()
+    return sparse.csc_array(by_core, shape=(s.sources, cores)).tocsr()
 
 
 def _merged(parts: list[tuple[Int, Int]]) -> tuple[Int, Int]:
@@ -199,6 +209,8 @@ class Sorted(_Pairs):
         on, target, pointer = edge.w != 0, edge.target, edge.pointer
         if not on.all():
             target, pointer = target[on], np.concatenate([[0], np.cumsum(on)])[pointer]
+        if len(target) < 2**31:
+            pointer = pointer.astype(np.int32)
         ones = np.ones(len(target), np.int8)
         by_target = sparse.csr_array((ones, target, pointer), shape=(sources, targets)).tocsc()  # shares, only reads
         self.sources, self.pointer, self.of = sources, by_target.indptr, by_target.indices

@@ -200,6 +200,112 @@ def test_host_input_can_be_left_out() -> None:
     assert inside["spikes"] == WORKED["spikes"]
 
 
+@pytest.mark.parametrize(
+    ("active", "soma_nJ"),
+    [
+        ("all", 480 * 0.081),
+        ("fired", 254 * 0.081 + 226 * 0.052),
+        ("input", 300 * 0.081 + 180 * 0.052),
+        ("state", 400 * 0.081 + 80 * 0.052),
+    ],
+)
+def test_which_updates_are_active_is_a_choice_that_the_bill_tells(active: str, soma_nJ: float) -> None:
+    counts = WORKED | {
+        "neuron_updates_active": {"hidden": 340, "out": 60},
+        "neuron_updates_inactive": {"hidden": 20, "out": 60},
+        "neuron_updates_input": {"hidden": 260, "out": 40},
+    }
+    bill = price(counts, "loihi1_davies2018", active=active)
+    assert bill.total_J is not None
+    rest = 2632 * 0.0236 + 338 * 0.0017 + 178 * 0.004
+    assert bill.total_J.typical * 1e9 == pytest.approx(rest + soma_nJ, rel=1e-12)
+    assert any(c.startswith(f"Active updates ('{active}')") for c in bill.caveats)
+    assert price(counts, "loihi1_sanafe", active=active).total_J == price(WORKED, "loihi1_sanafe").total_J
+    assert counts["neuron_updates_active"] == {"hidden": 340, "out": 60}  # left as they were
+
+
+def test_every_neuron_active_is_the_worked_example() -> None:
+    total = price(WORKED, "loihi1_davies2018", active="all").total_J
+    assert total is not None
+    assert total.typical * 1e9 == pytest.approx(102.2818, rel=1e-12)
+    with pytest.raises(ValueError, match=r"active='input': the run does not count neuron_updates_input; .*with_input"):
+        price(WORKED, "loihi1_davies2018", active="input")
+    with pytest.raises(ValueError, match="active must be one of state, all, input, fired, got 'some'"):
+        price(WORKED, "loihi1_davies2018", active="some")
+
+
+def test_kinds_of_connections_are_priced_apart_where_a_table_does() -> None:
+    kinds = {"synaptic_events_dense": {"out": 700, "hidden": 1000}, "synaptic_events_sparse": {"out": 12}}
+    counts = WORKED | kinds | {"synaptic_events_conv": {"hidden": 920}}
+    bill = price(counts, "loihi1_sanafe")
+    assert bill.total_J is not None
+    synapse = 1700 * 35.5 + 12 * 33.6 + 920 * 24.0
+    assert bill.total_J.typical * 1e12 == pytest.approx(184247.8 - 2632 * 35.5 + synapse, rel=1e-12)
+    assert bill.exempt["synaptic_events"].startswith("charged as synaptic_events_dense and")
+    for table in ("loihi1_davies2018", "truenorth", "cmos45_ac_only", "keras_spiking_legacy"):
+        assert price(counts, table).total_J == price(WORKED, table).total_J
+    assert price(counts, "loihi1_davies2018").exempt["synaptic_events_conv"] == "part of synaptic_events"
+
+
+def test_what_is_part_of_a_priced_event_needs_no_exemption(tmp_path: Path) -> None:
+    counts = {"synaptic_events": {"a": 10}, "synaptic_events_dense": {"a": 10}, "messages": {"a": 2}}
+    counts |= {"chip_messages": {"a": 1}, "payload_bytes": {"a": 4}}
+    bill = price(counts, write(tmp_path, TABLE))
+    assert bill.total_J == pytest.approx((1e-11, 2e-11, 4e-11))
+    assert not bill.unpriced
+    alone = price({"payload_bytes": {"a": 4}, "synaptic_events": {"a": 1}}, write(tmp_path, TABLE))
+    assert alone.unpriced == ("payload_bytes",)
+
+
+@pytest.mark.parametrize(
+    ("table", "nJ"),
+    [
+        ("odin", 2632 * 12.7e-3),
+        ("darwin3", 2632 * 5.47e-3),
+        ("truenorth", 2632 * 26e-3),
+        ("spinnaker", 2632 * 13.3 + 480 * 26),
+        ("spinnaker2", 2632 * 0.45 + 480 * 2.19),
+        ("cmos45_int8", None),
+        ("arm_cortex_a", None),
+    ],
+)
+def test_other_machines_on_the_worked_example(table: str, nJ: float | None) -> None:
+    """All-in prices are never added to others; a table without a price for what was counted has no total."""
+    bill = price(WORKED, table)
+    if nJ is None:
+        assert bill.total_J is None
+        assert "messages" in bill.unpriced
+        return
+    assert bill.scope == "all-in"
+    assert bill.total_J is not None
+    assert bill.total_J.typical * 1e9 == pytest.approx(nJ, rel=1e-12)
+    assert {t.event for t in bill.terms} <= {"synaptic_events", "neuron_updates"}
+
+
+def test_int8_arithmetic_of_horowitz() -> None:
+    bill = price({"macs": {"fc": 1000}, "acs": {"fc": 10}, "dram_bytes": {"fc": 8}}, "cmos45_int8")
+    assert bill.total_J is not None
+    assert bill.total_J.typical * 1e12 == pytest.approx(1000 * (0.2 + 0.03) + (1300 + 2600) / 2)
+    assert bill.total_J.low * 1e12 == pytest.approx(230 + 1300)
+    assert bill.total_J.high * 1e12 == pytest.approx(1000 * (0.2 + 0.1) + 2600)
+
+
+def test_power_and_energy_delay_product() -> None:
+    bill = price(WORKED, "loihi1_sanafe", seconds=40e-6)
+    figures = bill.figures(samples=2, steps=15)
+    assert figures["per_sample_J"].typical == pytest.approx(92.1239e-9)
+    assert figures["per_step_J"].typical == pytest.approx(92.1239e-9 / 15)
+    assert figures["latency_s"] == 20e-6
+    assert figures["power_W"].typical == pytest.approx(184.2478e-9 / 40e-6)
+    assert figures["edp_Js"].typical == pytest.approx(92.1239e-9 * 20e-6)
+    untimed = price(WORKED, "loihi1_sanafe").figures(1, 30)
+    assert (untimed["latency_s"], untimed["power_W"], untimed["edp_Js"]) == (None, None, None)
+    unpriced = price(WORKED, "cmos45_horowitz2014", seconds=1.0).figures(1, 30)
+    assert {unpriced[k] for k in ("per_sample_J", "per_step_J", "power_W", "edp_Js")} == {None}
+    low, typical, high = price(WORKED, "loihi2_scaled_uncertain", seconds=2.0).power_W or (0, 0, 0)
+    assert 0 < low < typical < high
+
+
 @given(st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(0, 10**12), min_size=1), st.integers(1, 99))
 def test_nodes_and_samples_add_up(nodes: dict[str, int], samples: int) -> None:
     bill = price({"synaptic_events": nodes, "neuron_updates": nodes}, "loihi1_davies2018")
@@ -229,7 +335,7 @@ def test_counts_must_be_integers(count: object) -> None:
 
 
 def test_every_shipped_table_loads_and_cites() -> None:
-    assert len(PRICES) >= 9
+    assert len(PRICES) >= 15
     for name in PRICES:
         table = load_prices(name)
         assert table.prices

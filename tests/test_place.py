@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from loihi_programs import KINDS, program
 
 from export import CapacityError
-from export.loihi import ConvEdge, DenseEdge, Edge, InputNode, Lif
-from export.place import place
+from export.loihi import ConvEdge, DenseEdge, Edge, InputNode, Lif, LoihiProgram, SparseEdge
+from export.place import layout, place
 from export.routes import routes
 from export.to_loihi import assemble
 from hardware.loihi import LIMITS, TIMES, load_profile
 from hardware.tables import load_table
+from sim.loihi import engine
 
 LOIHI1 = load_profile("loihi1")
 
@@ -148,23 +151,132 @@ def test_a_second_chip_lies_to_the_east() -> None:
 def test_a_spike_sends_one_message_to_each_core_that_it_has_a_synapse_on() -> None:
     w = np.zeros((4, 2), np.int16)
     w[0, 0] = w[1, 0] = w[3, 0] = w[2, 1] = 2
-    program = assemble(
+    made = assemble(
         {"in": InputNode((2,)), "h": lif(4)},
         [DenseEdge("in", "h", w, "excitatory")],
         "h",
         placement={"in": np.array([0, 5], np.int32), "h": np.array([1, 1, 17, 22], np.int32)},
     )
-    way = routes(program)["in"]
+    way = routes(made)["in"]
     assert way.messages.tolist() == [2, 1]
     assert way.hops_ew.tolist() == [1, 1]  # core 0 to 22: tile (1, 1); core 5 on tile (0, 1) to 17 on (1, 0)
     assert way.hops_ns.tolist() == [1, 1]
     assert way.synapses["dense"].toarray()[0, [1, 17, 22]].tolist() == [2, 0, 1]
-    assert routes(program)["h"].messages.tolist() == [0, 0, 0, 0]
+    assert routes(made)["h"].messages.tolist() == [0, 0, 0, 0]
 
 
 def test_usage_is_kept_with_the_program(tmp_path: Path) -> None:
-    program = assemble({"in": InputNode((20,)), "h": lif(12)}, [dense("in", "h", 20, 12)], "h")
-    again = type(program).load(program.save(tmp_path / "p.npz"))
-    assert again.usage == program.usage
-    assert (again.placement["h"] == program.placement["h"]).all()
-    assert all(0 < used <= most for used, most in program.usage.values())
+    made = assemble({"in": InputNode((20,)), "h": lif(12)}, [dense("in", "h", 20, 12)], "h")
+    again = LoihiProgram.load(made.save(tmp_path / "p.npz"))
+    assert again.usage == made.usage
+    assert (again.placement["h"] == made.placement["h"]).all()
+    assert all(0 < used <= most for used, most in made.usage.values())
+
+
+def by_links(made: LoihiProgram, placement: Any) -> dict[int, tuple[int, int, int]]:
+    """``core: (axons in, axons out, synapse words)`` from every single synapse."""
+    ends: dict[int, set[tuple[str, int]]] = {}
+    feeds: dict[int, set[tuple[str, int, int]]] = {}
+    bits: dict[int, int] = {}
+    for e, (of, to) in zip(made.edges, made.links, strict=True):
+        width = e.num_weight_bits + (e.sign_mode == "mixed") + 6 * (e.delay_range()[1] > 0)
+        sources, targets = made.size(e.src), made.size(e.dst)
+        alone = len(of) * (width + 10) < sources * targets * width
+        for i, j in zip(of.tolist(), to.tolist(), strict=True):
+            home, away = int(placement[e.src][i]), int(placement[e.dst][j])
+            ends.setdefault(away, set()).add((e.src, i))
+            feeds.setdefault(home, set()).add((e.src, i, away))
+            bits[away] = bits.get(away, 0) + alone * (width + 10)
+        for core in () if alone else placement[e.dst].tolist():
+            bits[core] = bits.get(core, 0) + sources * width
+    cores = {int(c) for a in placement.values() for c in a}
+    n = {c: len(ends.get(c, ())) for c in cores}
+    return {c: (n[c], len(feeds.get(c, ())), -(-bits.get(c, 0) // 64) + n[c]) for c in cores}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_core_is_used_as_its_single_synapses_say(kind: str) -> None:
+    made, _ = program(kind, 13)
+    tight = replace(LOIHI1, limits=dict(LOIHI1.limits) | {"neurons_per_core": 7, "axons_in_per_core": 900})
+    rng = np.random.default_rng(0)
+    anywhere = {n: rng.integers(0, 9, made.size(n)).astype(np.int32) for n in made.nodes}
+    greedy = place(made.nodes, made.edges, tight)
+    for found in (greedy, layout(made.nodes, made.edges, anywhere, LOIHI1)):
+        want = by_links(made, found.placement)
+        assert {c.core: (c.axons_in, c.axons_out, c.synapse_words) for c in found.cores} == want
+        assert sum(c.neurons for c in found.cores) == sum(made.size(n) for n in made.nodes)
+        assert sum(b - a for c in found.cores for _, a, b in c.parts) == sum(made.size(n) for n in made.nodes)
+        assert all((c.chip, c.tile) == (c.core // 128, LOIHI1.tile(c.core)) for c in found.cores)
+    assert max(c.neurons for c in greedy.cores) <= 7
+
+
+def test_the_smaller_of_two_forms_is_stored() -> None:
+    nodes = {"in": InputNode((100,)), "h": lif(60)}
+    w = np.full((60, 100), 2, np.int16)
+    w[::7, ::9] = 0  # a few zeros are stored rather than an index with each synapse
+    _, usage = placed(nodes, [DenseEdge("in", "h", w, "excitatory")])
+    assert usage["synapse_words_per_core"][0] == 100 * 60 * 8 // 64 + 100
+    single = SparseEdge.of_dense(DenseEdge("in", "h", np.eye(60, 100, dtype=np.int16) * 2, "excitatory"))
+    kept = single.pointer.copy(), single.target.copy()
+    _, usage = placed(nodes, [single])
+    assert usage["synapse_words_per_core"][0] == -(-60 * 18 // 64) + 60
+    assert (single.pointer == kept[0]).all()
+    assert (single.target == kept[1]).all()
+
+
+def test_layout_prints_core_by_core() -> None:
+    nodes = {"in": InputNode((3,)), "h": lif(130)}
+    profile = replace(LOIHI1, limits=dict(LOIHI1.limits) | {"neurons_per_core": 26})
+    text = str(place(nodes, [dense("in", "h", 3, 130)], profile)).splitlines()
+    assert text[0] == "loihi1"
+    assert "  cores: 6 of 128" in text
+    assert "  h: 130 neurons on 5 cores, 1 to 5" in text
+    assert text[-6].split() == ["0", "0", "0,0", "3", "0", "0", "15", "in[0:3]"]
+    assert text[-1].split() == ["5", "0", "0,1", "26", str(-(-26 * 3 * 8 // 64) + 3), "3", "0", "h[104:130]"]
+
+
+def test_a_placement_by_hand_is_held_to_the_same_limits() -> None:
+    nodes = {"in": InputNode((100,)), "h": lif(60)}
+    edges: list[Edge] = [dense("in", "h", 100, 60)]
+    one = {"in": np.zeros(100, np.int32), "h": np.zeros(60, np.int32)}
+    found = layout(nodes, edges, one, LOIHI1)
+    assert found.usage["cores"] == (1, 128)
+    assert found.usage["neurons_per_core"] == (160, 1024)
+    assert found.cores[0].parts == (("in", 0, 100), ("h", 0, 60))
+    made = assemble(nodes, edges, "h", placement=one)
+    assert made.usage == found.usage
+    tight = replace(LOIHI1, limits=dict(LOIHI1.limits) | {"axons_in_per_core": 99})
+    with pytest.raises(CapacityError, match=r"in: core 0 needs 100 axons_in_per_core, loihi1 has 99; spread"):
+        layout(nodes, edges, one, tight)
+    with pytest.raises(CapacityError, match=r"h: placement must give a core, 0 or more, to each of its 60"):
+        layout(nodes, edges, one | {"h": np.full(60, -1)}, LOIHI1)
+    with pytest.raises(CapacityError, match=r"in: takes 1 of 2 cores; chips: need 2, have 1"):
+        layout(nodes, edges, one | {"h": np.full(60, 128)}, LOIHI1, chips=1)
+
+
+def test_ten_million_synapses_take_no_memory_beside_them() -> None:
+    w = np.full((2500, 4000), 2, np.int16)
+    nodes = {"in": InputNode((4000,)), "h": lif(2500)}
+    tracemalloc.start()
+    found = place(nodes, [DenseEdge("in", "h", w, "mixed")], LOIHI1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < w.nbytes
+    assert found.usage["chips"][0] == 2
+    assert found.usage["axons_in_per_core"] == (4000, 4096)
+    assert found.usage["synapse_words_per_core"][0] == -(-22 * 4000 * 9 // 64) + 4000
+
+
+def test_messages_to_another_chip_are_counted_and_said() -> None:
+    made = assemble(
+        {"in": InputNode((2,)), "h": lif(2)},
+        [dense("in", "h", 2, 2)],
+        "h",
+        placement={"in": np.array([0, 0], np.int32), "h": np.array([1, 131], np.int32)},
+    )
+    way = routes(made)["in"]
+    assert (way.far.tolist(), way.hops_ew.tolist(), way.hops_ns.tolist()) == ([1, 1], [8, 8], [0, 0])
+    done = engine.run(made, np.ones((1, 3, 2), np.int8))
+    assert done.counts["chip_messages"] == {"in": 6, "h": 0}
+    assert any("6 messages went to another chip" in n for n in done.notes)
+    assert made.usage["chips"] == (2, 768)

@@ -50,7 +50,7 @@ def received(
 def window(s: Array, start: int, begin: int, rows: int) -> Any:
     """Rows of chip steps ``[begin, begin + rows)`` as CSR of 0 and 1; row k of ``s`` is chip step ``k + start``."""
     low, high = max(0, begin - start), max(0, min(len(s), begin + rows - start))
-    at, neuron = np.nonzero(s[low:high])
+    at, neuron = np.nonzero(s[low:high] != 0)  # of bool is several times faster
     pointer = np.searchsorted(at, np.arange(rows + 1) - max(0, start - begin))
     return sparse.csr_array((np.ones(len(at), np.int32), neuron, pointer), shape=(rows, s.shape[1]))
 

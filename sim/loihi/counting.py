@@ -139,8 +139,8 @@ def finish(
 def count(program: LoihiProgram, x: Array, activity: Activity) -> tuple[Counts, float | None]:
     """``(counts, seconds on the chip)``; None where the profile has no timing."""
     samples, steps = x.shape[:2]
-    spikes = {n: a.reshape(samples * steps, -1) for n, a in {program.input: x, **activity.spikes}.items()}
-    each = {n: np.count_nonzero(s, axis=0) for n, s in spikes.items()}
+    spikes = {n: (a != 0).reshape(samples * steps, -1) for n, a in {program.input: x, **activity.spikes}.items()}
+    each = {n: s.sum(axis=0, dtype=np.int64) for n, s in spikes.items()}
     active = {n: int(f[0]) for n, f in activity.flags.items()}
     updates = {n: samples * steps * program.size(n) for n in active}
     out: Counts = {}
