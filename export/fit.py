@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from export.loihi import ConvEdge, DenseEdge, Edge, InputNode, Lif, Node
-from export.lower import Link, as_matrix, lower
+from export.lower import Link, lower
 from export.network import Network
 from export.place import Layout, place
-from export.to_loihi import _starts
+from export.to_loihi import _starts, _timed
 from hardware.loihi import load_profile
 
 
@@ -30,26 +30,23 @@ def fit(network: Network, *, profile: str = "loihi1", chips: int | None = None) 
     nodes |= {n: Lif(shapes[n], 4095, 0, 1) for n in network.spiking()}
     edges: list[Edge] = []
     for link in lowered.links:
-        wait = link.delay + start[link.dst] - start[link.src] - 1
-        if wait and link.conv:
-            link = as_matrix(link, shapes[link.src], shapes[link.dst])
-        edges.append(_edge(link, wait))
+        ahead = start[link.dst] - start[link.src] - 1
+        edges.append(_edge(_timed(link, start, shapes), ahead))
     return place(nodes, edges, load_profile(profile), chips)
 
 
 def _present(node: Any) -> Any:
-    """The node with ones for weights, which take no memory, and without bias."""
+    """The node with ones for weights or scale, which take no memory, and without bias."""
     names = {f.name for f in fields(node)}
-    if "weight" not in names:
-        return node
-    bare = {"bias": None} if "bias" in names else {}
-    return replace(node, weight=np.broadcast_to(np.float64(1), node.weight.shape), **bare)
+    ones = {k: np.broadcast_to(np.float64(1), getattr(node, k).shape) for k in ("weight", "scale") if k in names}
+    return replace(node, **ones, **({"bias": None} if "bias" in names else {})) if ones else node
 
 
-def _edge(link: Link, wait: int) -> Edge:
+def _edge(link: Link, ahead: int) -> Edge:
     w: npt.NDArray[Any] = np.broadcast_to(np.int16(2), link.weight.shape)
     if any(link.weight.strides):
         w = (link.weight != 0).astype(np.int16) * 2
     if link.conv:
         return ConvEdge(link.src, link.dst, w, "mixed", link.stride, link.padding, link.dilation, link.groups)
-    return DenseEdge(link.src, link.dst, w, "mixed", delay=wait)
+    delays = None if link.delays is None else link.delays + ahead
+    return DenseEdge(link.src, link.dst, w, "mixed", delay=link.delay + ahead, delays=delays)

@@ -10,6 +10,7 @@ import pytest
 
 from export import AvgPool2d, CapacityError, Conv2d, Edge, Flatten, Input, Linear, Network, Output, Spiking
 from export.fit import fit
+from export.nodes import Delay
 from export.to_loihi import compile_loihi
 from neuro.neuron import Decay, Law
 from sim.cli import main
@@ -38,6 +39,14 @@ def residual(w: Any) -> Network:
     return Network(nodes, [Edge(*way.split()) for way in ways])
 
 
+def delayed(w: Any) -> Network:
+    """A delay of its own for each line."""
+    nodes = {
+        "in": Input((6,)), "late": Delay(np.arange(6)), "fc": Linear(w(5, 6)), "h": Spiking(LAW), "out": Output()
+    }  # fmt: skip
+    return Network.sequential(nodes)
+
+
 def random(seed: int) -> Any:
     rng = np.random.default_rng(seed)
 
@@ -53,7 +62,7 @@ def zeros(*shape: int) -> Any:
 
 
 @pytest.mark.parametrize("profile", ["loihi1", "loihi2"])
-@pytest.mark.parametrize("make", [chain, residual])
+@pytest.mark.parametrize("make", [chain, residual, delayed])
 def test_zero_weights_fit_as_the_trained_network_does(make: Any, profile: str) -> None:
     trained = compile_loihi(make(random(0)), profile=profile)
     for before in (make(zeros), make(random(1))):
