@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -37,6 +37,7 @@ from export.network import (
 )
 from export.program import MappingError
 from export.readers import READERS, array
+from export.to_torch import NetworkModule
 
 Value: TypeAlias = tuple[str, ...]
 """Names of the nodes whose sum a value is."""
@@ -49,6 +50,8 @@ def from_torch(module: nn.Module, input_shape: Shape, *, dt_s: float = 1e-3, nam
     as it is. Errors: :class:`MappingError` naming the path, the rule and the fix; ``NetworkError`` for
     weights and shapes.
     """
+    if isinstance(module, NetworkModule):
+        return replace(module.trained(), dt_s=dt_s, name=name or module.network.name)
     graph = _Builder(name or type(module).__name__)
     graph.add("input", Input(tuple(int(n) for n in input_shape)), ())
     graph.add("output", Output(), graph.convert(module, "", ("input",)))

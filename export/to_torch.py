@@ -7,8 +7,10 @@ Sums run in the order of the edge list, nodes in ``Network.order()``, the neuron
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from export.network import AvgPool2d, Conv2d, Flatten, Float, Input, Linear, Network, Spiking
+from neuro.methods.qat import Population
+from neuro.neuron import Law
 from neuro.surrogate import Surrogate
 
 GraphState: TypeAlias = dict[str, Any]
@@ -78,6 +82,38 @@ class NetworkModule(nn.Module):
             "s": {},
         }
 
+    def trained(self) -> Network:
+        """The network with the weights as they are now. Errors: ``NetworkError`` for weights that are not finite."""
+        nodes = {n: node for n, node in self.network.nodes.items() if _key(n) in self.layers}
+        changed = {n: _weighted(node, self.layers[_key(n)]) for n, node in nodes.items() if hasattr(node, "weight")}
+        return self.network.with_nodes(**changed)
+
+    def laws(self) -> dict[str, Law]:
+        """The law of each population."""
+        return {n: node.law for n, node in self.network if isinstance(node, Spiking)}
+
+    def set_laws(self, laws: Mapping[str, Law]) -> None:
+        """Exchange the laws of some populations."""
+        self.network = self.network.with_nodes(**{n: Spiking(law) for n, law in laws.items()})
+
+    def populations(self, payload: int = 1) -> list[Population]:
+        """Each population with the layers that feed it, for quantisation-aware training.
+
+        Errors: ``ValueError`` for a chain that the chip's grid does not reach into.
+        """
+        found = [Population(n, law) for n, law in self.laws().items()]
+        for p in found:
+            layers: dict[str, float] = {}
+            for name, spread, src in _feeds(self.network, p.label, None, 1.0):
+                if isinstance(self.network.nodes[src], Input):
+                    p.payload = payload
+                if name is None:
+                    p.fixed.append(1.0 / spread)
+                else:
+                    layers[name] = max(spread, layers.get(name, 1.0))
+            p.layers = [(n, cast("Any", self.layers[_key(n)]), x) for n, x in layers.items()]
+        return found
+
     def _sum(self, name: str, value: dict[str, Tensor], state: GraphState, start: Tensor | None) -> Tensor:
         total = start
         for e in self.sources[name]:
@@ -131,6 +167,30 @@ def run_torch(
     if all(isinstance(network.nodes[e.src], Spiking) for e in network.sources(network.output)):
         y_all = y_all.astype(np.uint8)
     return y_all, {n: np.concatenate(each) for n, each in spikes.items()}
+
+
+def _feeds(network: Network, name: str, layer: str | None, spread: float) -> Iterator[tuple[str | None, float, str]]:
+    """Ways back from ``name`` to populations: ``(the one layer with weights or None, divisor of pooling, source)``."""
+    for e in network.sources(name):
+        node = network.nodes[e.src]
+        if isinstance(node, Input | Spiking):
+            yield layer, spread, e.src
+        elif isinstance(node, Linear | Conv2d):
+            if layer is not None:
+                raise ValueError(f"{e.src}: another layer, {layer}, follows without neurons between; make them one")
+            if spread != 1.0:
+                raise ValueError(f"{e.src}: pooling between a layer and its neurons adds weights up; pool before it")
+            yield from _feeds(network, e.src, e.src, spread)
+        elif isinstance(node, AvgPool2d | Flatten):
+            size = math.prod(node.kernel) if isinstance(node, AvgPool2d) else 1
+            yield from _feeds(network, e.src, layer, spread * size)
+        else:
+            raise ValueError(f"{e.src}: {node.kind} has no grid of the chip; train without it")
+
+
+def _weighted(node: Any, layer: Any) -> Any:
+    bias = None if node.bias is None else layer.bias.detach().cpu().numpy().copy()
+    return replace(node, weight=layer.weight.detach().cpu().numpy().copy(), bias=bias)
 
 
 def _layer(node: Linear | Conv2d | AvgPool2d, dtype: torch.dtype) -> nn.Module:

@@ -1,0 +1,295 @@
+"""Quantisation-aware training: the chip's own grid in the forward pass, the gradient straight through.
+
+    prepared = prepare(hard_reset(net))          a copy to train on, with any method (SLTT, BPTT)
+    from_torch(prepared, ...)                    reads it as it stands: weights on the grid
+    freeze(prepared)                             the same as plain layers, to save or to convert elsewhere
+
+Of a population in canonical form ``u = a u + k W x; v = b v + u + bias``, with one scale s fixed at the start so that
+``theta s`` is whole:
+
+    k W s / spread        even integers -256..254, or 0..255 where the weights begin with one sign
+    bias s 64             multiples of 2^j up to 4095 2^j, of what enters v
+    a, b                  multiples of 1/4096;  b at least 1/4096
+    spike                 v > theta
+
+``spread`` is what pooling before the layer divides by. Compiled for the chip, weights, thresholds, decays and biases
+go over without rounding, for ``compile_loihi`` finds the grid; what stays is the chip's truncation of the products
+``u (4096 - du)`` and ``v (4096 - dv)`` to 1/64 of a weight unit.
+
+Straight-through estimator: Bengio, Leonard, Courville, arXiv 1308.3432 (2013).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from neuro.modules import Recurrent, Spiking, Stack
+from neuro.neuron import Charge, Decay, Law, NoLeak, Rate, Tau
+
+Weighted: TypeAlias = nn.Linear | nn.Conv2d
+WRAP = 2**17
+"""Weight units that a current may reach: 2^23 of 1/64 each."""
+
+ROOM = 1.5
+"""By which the worst current may grow in training."""
+
+MANTISSA, EXPONENT = 4095, 7
+
+
+@dataclass(eq=False)
+class Population:
+    """A population and what feeds it: ``layers`` with the divisor of pooling before each, and ``fixed`` weights.
+
+    ``payload``: largest message that reaches it. ``label``: its module path, for errors.
+    """
+
+    label: str
+    law: Law
+    layers: list[tuple[str, Weighted, float]] = field(default_factory=list)
+    fixed: list[float] = field(default_factory=list)
+    payload: int = 1
+
+    @property
+    def conv(self) -> bool:
+        """A convolution has no weight exponent on the chip."""
+        return any(isinstance(m, nn.Conv2d) for _, m, _ in self.layers)
+
+
+def prepare(module: nn.Module, *, payload: int = 1) -> nn.Module:
+    """A copy of a trained ``module`` that computes on the chip's grid; its weights train on.
+
+    Taken: ``Stack`` and ``nn.Sequential`` of Linear, Conv2d, BatchNorm (folded), AvgPool2d before a layer, Flatten,
+    Dropout and this package's spiking modules; and what ``export.to_torch`` makes, with a surrogate, of any network
+    that ``from_torch`` reads: SpikingJelly's, residual ones, loops. ``payload``: largest magnitude of the input's
+    messages. Errors: ``ValueError`` naming the module, the rule and the fix.
+    """
+    out: Any = copy.deepcopy(module)
+    found = out.populations(payload) if hasattr(out, "populations") else list(_populations(out, payload))
+    if not found:
+        raise ValueError("prepare: no spiking population in the module; nothing would run on the chip")
+    laws = {p.label: _quantise(p) for p in found}
+    if hasattr(out, "set_laws"):
+        out.set_laws(laws)
+    else:
+        _set_laws(out, laws)
+    made: nn.Module = out
+    return made
+
+
+def freeze(module: nn.Module) -> nn.Module:
+    """A copy whose layers are plain again and hold the weights of the grid."""
+    out = copy.deepcopy(module)
+    for m in out.modules():
+        if parametrize.is_parametrized(m):
+            for name in ("weight", "bias"):
+                if parametrize.is_parametrized(m, name):
+                    parametrize.remove_parametrizations(m, name, leave_parametrized=True)
+    return out
+
+
+def hard_reset(module: nn.Module) -> nn.Module:
+    """A copy in which reset "subtract" is reset "zero", which the chip has: to fine-tune, for its answers change."""
+    out = copy.deepcopy(module)
+    m: Any
+    for m in out.modules():
+        if isinstance(m, Spiking):
+            m._law = replace(m._law, reset="zero")
+        elif hasattr(m, "set_laws"):
+            m.set_laws({n: replace(law, reset="zero") for n, law in m.laws().items()})
+    return out
+
+
+def chip_law(law: Law) -> Law:
+    """The law with its decays on the chip's grid of 1/4096 and ``>``; all else as it is.
+
+    Errors: ``ValueError`` for a current that the chip cannot keep.
+    """
+    a, b, _, _ = law.charge.canonical()
+    current, kept = round(a * 4096) / 4096, max(1, round(b * 4096)) / 4096
+    if current >= 1.0:
+        raise ValueError(f"a current that keeps {a:g} a step has no counterpart; keep at most {1 - 1 / 4096:.6f}")
+    charge: Charge = law.charge
+    if isinstance(charge, Tau | Rate) and (kept != b or isinstance(charge, Rate)):
+        charge = Rate(1.0 - kept, charge.decay_input, charge.rest)
+    elif isinstance(charge, Decay):
+        charge = Decay(current, kept)
+    elif not isinstance(charge, NoLeak | Tau):
+        raise ValueError(f"{charge} has no canonical form here")
+    return replace(law, charge=charge, fires=">")
+
+
+class WeightGrid(nn.Module):
+    """``step round(w / step)``, clipped to ``low step..high step``; gradient 1 inside, 0 where clipped."""
+
+    def __init__(self, step: float, low: int, high: int) -> None:
+        super().__init__()
+        self.step, self.low, self.high = step, low, high
+
+    def forward(self, w: Tensor) -> Tensor:
+        """On the grid, shape as ``w``."""
+        inside = w.clamp(self.low * self.step, self.high * self.step)
+        n = (w.double() / self.step).round().clamp(self.low, self.high)
+        return (n * self.step).to(w.dtype) + (inside - inside.detach())
+
+    def right_inverse(self, w: Tensor) -> Tensor:
+        """The trained value behind starts as the layer's own."""
+        return w
+
+
+class BiasGrid(WeightGrid):
+    """:class:`WeightGrid` of ``bias + shift``: what enters v besides the bias has its share of the grid."""
+
+    def __init__(self, step: float, high: int, shift: float) -> None:
+        super().__init__(step, -high, high)
+        self.shift = shift
+
+    def forward(self, w: Tensor) -> Tensor:
+        """On the grid, shape as ``w``."""
+        total = super().forward(w.double() + self.shift) - self.shift
+        return total.to(w.dtype)
+
+
+def _quantise(population: Population) -> Law:
+    """Put weights and biases behind grids; return the law."""
+    p = population
+    try:
+        law = chip_law(p.law)
+    except ValueError as error:
+        raise ValueError(f"{p.label}: {error}") from None
+    if not p.layers:
+        raise ValueError(f"{p.label}: no Linear or Conv2d leads to it; there is nothing to train on a grid")
+    a, b, gain, rest = law.charge.canonical()
+    s = _scale(p, law)
+    for _, layer, spread in p.layers:
+        w = layer.weight.detach()
+        single = 1 if bool((w >= 0).all()) else -1 if bool((w <= 0).all()) else 0
+        unit = spread / (s * gain)
+        low, high, step = {0: (-128, 127, 2 * unit), 1: (0, 255, unit), -1: (-255, 0, unit)}[single]
+        parametrize.register_parametrization(layer, "weight", WeightGrid(step, low, high))
+    _bias_grids(
+        [m for _, m, _ in p.layers if m.bias is not None], s, gain / (1.0 - a), (1.0 - b) * (rest - law.v_reset)
+    )
+    return law
+
+
+def _bias_grids(layers: list[Any], s: float, into: float, shift: float) -> None:
+    """Biases share the mantissa; what else enters v, ``shift``, counts with the first of them."""
+    high = MANTISSA // max(1, len(layers))
+    shifts = [shift, *[0.0] * len(layers)][: len(layers)]
+    sizes = [float((m.bias.detach().double() * into + d).abs().max()) for m, d in zip(layers, shifts, strict=True)]
+    j = min(EXPONENT, max(0, math.ceil(math.log2(max(1.0, *[x * ROOM * s * 64 / high for x in sizes], 1.0)))))
+    for m, d in zip(layers, shifts, strict=True):
+        parametrize.register_parametrization(m, "bias", BiasGrid(2.0**j / (64 * s * into), high, d / into))
+
+
+def _scale(p: Population, law: Law) -> float:
+    """The largest s that weights and the worst current allow, and with which theta s and fixed weights are whole."""
+    a, _, gain, _ = law.charge.canonical()
+    theta = law.threshold - law.v_reset
+    if theta <= 0:
+        raise ValueError(f"{p.label}: threshold {law.threshold:g} is not above v_reset {law.v_reset:g}; lower v_reset")
+    most, current = 255 / (gain * max(p.fixed)) if p.fixed else math.inf, 0.0
+    for name, layer, spread in p.layers:
+        w = layer.weight.detach().double() * gain / spread
+        high, low = float(w.max()), float(-w.min())
+        if not math.isfinite(high + low) or max(high, low) == 0.0:
+            raise ValueError(f"{name}: weights are all 0 or not finite, there is no scale; train it first")
+        most = min(most, min(254 / high, 256 / low) if high > 0 and low > 0 else 255 / max(high, low))
+        rows = w.flatten(1)
+        each = float(max(rows.clamp(min=0).sum(1).max(), (-rows).clamp(min=0).sum(1).max())) * spread
+        current += (each if p.payload == 1 else float(rows.abs().sum(1).max()) * spread) * p.payload
+    most = min(most, (WRAP - 1) * (1.0 - a) / (current * ROOM))
+    fine = 1 if p.conv else 16
+    for m in range(math.floor(theta * most * fine), 0, -1):
+        s = m / (theta * fine)
+        if s < most / 2:
+            break
+        if all(abs(gain * w * s - round(gain * w * s)) < 1e-9 * s for w in p.fixed):
+            return s
+    m = math.floor(theta * most * fine)
+    if m < 1:
+        raise ValueError(f"{p.label}: threshold {theta:g} rounds to 0 against its weights; lower them or raise it")
+    return m / (theta * fine)
+
+
+def _populations(module: nn.Module, payload: int) -> Iterator[Population]:
+    """Those of a chain; folds BatchNorm on the way."""
+    waiting = Population("", Law(), payload=payload)
+    spread, before = 1.0, None
+    for path, owner, key, m in _leaves(module, ""):
+        if isinstance(m, Spiking):
+            waiting.label, waiting.law = path, m.law
+            if not waiting.layers:
+                waiting.fixed.append(1.0 / spread)
+            yield waiting
+            waiting, spread, before = Population("", Law()), 1.0, None
+        elif isinstance(m, nn.Linear | nn.Conv2d):
+            if waiting.layers:
+                raise ValueError(f"{path}: two layers in a row without neurons between; make them one")
+            waiting.layers.append((path, m, spread))
+            spread, before = 1.0, m
+        elif isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d):
+            if before is None:
+                raise ValueError(f"{path}: BatchNorm folds into a layer right before it; move it there")
+            fold(before, m)
+            owner._modules[key] = nn.Identity()
+            before = None
+        elif isinstance(m, nn.AvgPool2d):
+            if waiting.layers:
+                raise ValueError(f"{path}: pooling between a layer and its neurons adds weights up; pool before it")
+            size = m.kernel_size
+            spread, before = spread * (size**2 if isinstance(size, int) else math.prod(size)), None
+        elif not isinstance(m, nn.Flatten | nn.Dropout | nn.Dropout2d | nn.Identity):
+            raise ValueError(
+                f"{path}: {type(m).__name__} is not taken here; give prepare() what export.to_torch makes of "
+                "from_torch(module, shape), or write it with neuro.modules"
+            )
+
+
+def _leaves(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module, str, nn.Module]]:
+    """``(path, owner, key, module)`` in the order in which a chain runs; of a loop, what leads back comes first."""
+    for key, child in module._modules.items():
+        if child is None:
+            continue
+        here = f"{path}.{key}" if path else key
+        if isinstance(child, Stack | nn.Sequential):
+            yield from _leaves(child, here)
+        elif isinstance(child, Recurrent):
+            raise ValueError(
+                f"{here}: a loop is no chain; give prepare() what export.to_torch makes of from_torch(module, shape)"
+            )
+        else:
+            yield here, module, key, child
+
+
+def _set_laws(module: nn.Module, laws: dict[str, Law]) -> None:
+    for label, law in laws.items():
+        old = module.get_submodule(label)
+        owner, _, key = label.rpartition(".")
+        surrogate = old.surrogate if isinstance(old, Spiking) else None
+        module.get_submodule(owner)._modules[key] = Spiking(law, surrogate)
+
+
+@torch.no_grad()
+def fold(layer: Weighted, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+    """``W' = g W;  b' = (b - mean) g + beta;  g = gamma / sqrt(var + eps)``, in float64, into ``layer``."""
+    mean, var = norm.running_mean, norm.running_var
+    if mean is None or var is None:
+        raise ValueError("BatchNorm without running statistics has nothing to fold; track_running_stats=True")
+    gain = (var.double() + norm.eps).rsqrt()
+    shift: Any = 0.0 if norm.bias is None else norm.bias.double()
+    if norm.weight is not None:
+        gain = gain * norm.weight.double()
+    bias = 0.0 if layer.bias is None else layer.bias.double()
+    w = layer.weight
+    new = (bias - mean.double()) * gain + shift
+    layer.weight.copy_(w.double() * gain.reshape(-1, *[1] * (w.ndim - 1)))
+    layer.bias = nn.Parameter(new.to(w.dtype))
