@@ -121,11 +121,13 @@ def _read_snntorch(m: Any, keep: float) -> Spiking:
 
 
 def _one(value: Any, what: str) -> float:
-    if isinstance(value, torch.Tensor) and value.numel() != 1:
+    if not isinstance(value, torch.Tensor):
+        return float(value)
+    if value.numel() != 1:
         raise ValueError(
             f"has {value.numel()} values of {what}; a population has one: give each group of neurons a layer of its own"
         )
-    return float(value)
+    return float(value.detach())
 
 
 READERS: dict[str, Callable[[Any], Node]] = {

@@ -41,7 +41,7 @@ WRAP = 2**17
 ROOM = 1.5
 """By which the worst current may grow in training."""
 
-MANTISSA, EXPONENT = 4095, 7
+MANTISSA, EXPONENT, VTH = 4095, 7, 131071
 
 
 @dataclass(eq=False)
@@ -206,8 +206,9 @@ def _scale(p: Population, law: Law) -> float:
         rows = w.flatten(1)
         each = float(max(rows.clamp(min=0).sum(1).max(), (-rows).clamp(min=0).sum(1).max())) * spread
         current += (each if p.payload == 1 else float(rows.abs().sum(1).max()) * spread) * p.payload
-    most = min(most, (WRAP - 1) * (1.0 - a) / (current * ROOM))
-    fine = 1 if p.conv else 16
+    room = (WRAP - 1) * (1.0 - a) / (current * ROOM)
+    most = min(most, room)
+    fine = 1 if p.conv else 2 ** min(EXPONENT, max(0, math.floor(math.log2(min(room / most, VTH / (theta * most))))))
     for m in range(math.floor(theta * most * fine), 0, -1):
         s = m / (theta * fine)
         if s < most / 2:
