@@ -27,6 +27,7 @@ LOOPS = {"Recurrent", "ElementWiseRecurrentContainer", "LinearRecurrentContainer
 _POOL = "use AvgPool2d, or a Conv2d with stride 2"
 _NORM = "it normalises by each sample; train with BatchNorm right behind Linear or Conv2d, which folds"
 _PRODUCT = "it multiplies activations, which spiking machines do not; use Linear or Conv2d into spiking neurons"
+_REFRACTORY = "fixed-point chips have no refractory time; train without one"
 NIR = "export the network to NIR with snntorch.export_nir and read that with export.from_nir"
 _NIR = f"train Leaky with reset_mechanism='zero', or {NIR}"
 FIXES = {
@@ -55,6 +56,9 @@ FIXES = {
     "RNN": "use neuro.modules.Recurrent with spiking neurons",
     "LSTM": "use neuro.modules.Recurrent with spiking neurons",
     "GRU": "use neuro.modules.Recurrent with spiking neurons",
+    "LIFRefracCell": _REFRACTORY,
+    "LIFRefracRecurrentCell": _REFRACTORY,
+    "LIFRefractory": _REFRACTORY,
     "SpikingNeuron": _NIR,
     "SLSTM": _NIR,
     "SConv2dLSTM": _NIR,

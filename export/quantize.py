@@ -234,7 +234,7 @@ def _fitted(task: Task, s: float) -> tuple[list[Int], int]:
     top = -1
     for e in range(_free_exp(task) + 1):
         bias = 0.0 if task.bias is None else float(np.abs(task.bias).max())
-        if round(task.theta * s * 2**e) > VTH_MAX or bias * s * 2**e * 64 > BIAS_MAX:
+        if round(task.theta * s * 2**e) > VTH_MAX or bias * s * 2**e * 64 > BIAS_MAX * (1 + 1e-9):
             break
         if _current(task, weights, s) * 2**e * 64 >= WRAP:
             break
