@@ -4,8 +4,8 @@
     from_torch(prepared, ...)                    reads it as it stands: weights on the grid
     freeze(prepared)                             the same as plain layers, to save or to convert elsewhere
 
-Of a population in canonical form ``u = a u + k W x; v = b v + u + bias``, with one scale s fixed at the start so that
-``theta s`` is whole:
+Of a population in canonical form ``u = a u + k W x; v = b v + u + bias``, with one scale s fixed at the start and
+theta moved, by less than 1/1024 of it, to where ``theta s`` is whole and ``1 / s`` short enough for exact sums:
 
     k W s / spread        even integers -256..254, or 0..255 where the weights begin with one sign
     bias s 64             multiples of 2^j up to 4095 2^j, of what enters v
@@ -87,11 +87,23 @@ def prepare(module: nn.Module, *, payload: int = 1) -> nn.Module:
 def freeze(module: nn.Module) -> nn.Module:
     """A copy whose layers are plain again and hold the weights of the grid."""
     out = copy.deepcopy(module)
-    for m in out.modules():
-        if parametrize.is_parametrized(m):
-            for name in ("weight", "bias"):
-                if parametrize.is_parametrized(m, name):
-                    parametrize.remove_parametrizations(m, name, leave_parametrized=True)
+    for m in list(out.modules()):
+        for key, child in m._modules.items():
+            if child is not None and parametrize.is_parametrized(child):
+                m._modules[key] = _plain(child)
+    return out
+
+
+def _plain(layer: nn.Module) -> nn.Module:
+    """A layer of the type before, with the weights that came out: copies share the class that torch made for them."""
+    kind: Any = parametrize.type_before_parametrizations(layer)
+    out: nn.Module = kind.__new__(kind)
+    out.__dict__ = dict(layer.__dict__)
+    out._modules = {}
+    out._parameters = dict.fromkeys(layer._parameters)
+    for name in ("weight", "bias"):
+        value = getattr(layer, name)
+        out._parameters[name] = None if value is None else nn.Parameter(value.detach().clone())
     return out
 
 
@@ -135,9 +147,10 @@ class WeightGrid(nn.Module):
 
     def forward(self, w: Tensor) -> Tensor:
         """On the grid, shape as ``w``."""
-        inside = w.clamp(self.low * self.step, self.high * self.step)
-        n = (w.double() / self.step).round().clamp(self.low, self.high)
-        return (n * self.step).to(w.dtype) + (inside - inside.detach())
+        n = (w.double() / self.step).round()
+        legal = n.clamp(self.low, self.high)
+        inside = torch.where(n == legal, w, w.detach())
+        return (legal * self.step).to(w.dtype) + (inside - inside.detach())
 
     def right_inverse(self, w: Tensor) -> Tensor:
         """The trained value behind starts as the layer's own."""
@@ -166,59 +179,79 @@ def _quantise(population: Population) -> Law:
         raise ValueError(f"{p.label}: {error}") from None
     if not p.layers:
         raise ValueError(f"{p.label}: no Linear or Conv2d leads to it; there is nothing to train on a grid")
-    a, b, gain, rest = law.charge.canonical()
-    s = _scale(p, law)
+    gain, (s, q) = law.charge.canonical()[2], _scale(p, law)
+    if not p.fixed:
+        s = 1.0 / _short(1.0 / s)
+        law = replace(law, threshold=q / s + law.v_reset)
     for _, layer, spread in p.layers:
         w = layer.weight.detach()
         single = 1 if bool((w >= 0).all()) else -1 if bool((w <= 0).all()) else 0
         unit = spread / (s * gain)
         low, high, step = {0: (-128, 127, 2 * unit), 1: (0, 255, unit), -1: (-255, 0, unit)}[single]
         parametrize.register_parametrization(layer, "weight", WeightGrid(step, low, high))
-    _bias_grids(
-        [m for _, m, _ in p.layers if m.bias is not None], s, gain / (1.0 - a), (1.0 - b) * (rest - law.v_reset)
-    )
+    into, layers = _into(law), _biased(p, law)
+    high = MANTISSA // max(1, len(layers))
+    most = max([size * s * 64 / high for _, _, size in layers], default=1.0) * ROOM
+    j = min(EXPONENT, max(0, math.ceil(math.log2(max(1.0, most)))))
+    for m, shift, _ in layers:
+        parametrize.register_parametrization(m, "bias", BiasGrid(2.0**j / (64 * s * into), high, shift / into))
     return law
 
 
-def _bias_grids(layers: list[Any], s: float, into: float, shift: float) -> None:
-    """Biases share the mantissa; what else enters v, ``shift``, counts with the first of them."""
-    high = MANTISSA // max(1, len(layers))
-    shifts = [shift, *[0.0] * len(layers)][: len(layers)]
-    sizes = [float((m.bias.detach().double() * into + d).abs().max()) for m, d in zip(layers, shifts, strict=True)]
-    j = min(EXPONENT, max(0, math.ceil(math.log2(max(1.0, *[x * ROOM * s * 64 / high for x in sizes], 1.0)))))
-    for m, d in zip(layers, shifts, strict=True):
-        parametrize.register_parametrization(m, "bias", BiasGrid(2.0**j / (64 * s * into), high, d / into))
+def _into(law: Law) -> float:
+    """What a bias of the current comes to as one of the voltage."""
+    a, _, gain, _ = law.charge.canonical()
+    return gain / (1.0 - a)
 
 
-def _scale(p: Population, law: Law) -> float:
-    """The largest s that weights and the worst current allow, and with which theta s and fixed weights are whole."""
+def _biased(p: Population, law: Law) -> list[tuple[Any, float, float]]:
+    """``(layer, what else enters v, largest of both)``; the first of several layers takes the rest."""
+    _, b, _, rest = law.charge.canonical()
+    shift, out = (1.0 - b) * (rest - law.v_reset), []
+    for _, m, _ in p.layers:
+        if m.bias is not None:
+            out.append((m, shift, float((m.bias.detach().double() * _into(law) + shift).abs().max())))
+            shift = 0.0
+    return out
+
+
+def _short(x: float) -> float:
+    """x in 10 significant bits: sums of its multiples, below 2^14 of them, are exact in float32 in any order."""
+    part, exponent = math.frexp(x)
+    return math.ldexp(round(part * 2**10), exponent - 10)
+
+
+def _scale(p: Population, law: Law) -> tuple[float, float]:
+    """The largest s that weights, bias and the worst current allow, and theta s, whole as are the fixed weights.
+
+    In units of 2^-e, where the chip has an exponent e to spare.
+    """
     a, _, gain, _ = law.charge.canonical()
     theta = law.threshold - law.v_reset
     if theta <= 0:
         raise ValueError(f"{p.label}: threshold {law.threshold:g} is not above v_reset {law.v_reset:g}; lower v_reset")
-    most, current = 255 / (gain * max(p.fixed)) if p.fixed else math.inf, 0.0
+    most, current = 255 / (gain * max(p.fixed)) if p.fixed else math.inf, gain * sum(p.fixed)
     for name, layer, spread in p.layers:
-        w = layer.weight.detach().double() * gain / spread
+        if parametrize.is_parametrized(layer):
+            raise ValueError(f"{name}: its weight is parametrised already; freeze() the network first")
+        w = layer.weight.detach().double().flatten(1) * gain / spread
         high, low = float(w.max()), float(-w.min())
         if not math.isfinite(high + low) or max(high, low) == 0.0:
             raise ValueError(f"{name}: weights are all 0 or not finite, there is no scale; train it first")
         most = min(most, min(254 / high, 256 / low) if high > 0 and low > 0 else 255 / max(high, low))
-        rows = w.flatten(1)
-        each = float(max(rows.clamp(min=0).sum(1).max(), (-rows).clamp(min=0).sum(1).max())) * spread
-        current += (each if p.payload == 1 else float(rows.abs().sum(1).max()) * spread) * p.payload
-    room = (WRAP - 1) * (1.0 - a) / (current * ROOM)
-    most = min(most, room)
-    fine = 1 if p.conv else 2 ** min(EXPONENT, max(0, math.floor(math.log2(min(room / most, VTH / (theta * most))))))
-    for m in range(math.floor(theta * most * fine), 0, -1):
-        s = m / (theta * fine)
-        if s < most / 2:
-            break
-        if all(abs(gain * w * s - round(gain * w * s)) < 1e-9 * s for w in p.fixed):
-            return s
-    m = math.floor(theta * most * fine)
-    if m < 1:
+        either = w.abs().sum(1) if p.payload > 1 else torch.maximum(w.clamp(min=0).sum(1), (-w).clamp(min=0).sum(1))
+        current += float(either.max()) * spread * p.payload
+    bias = sum(size for _, _, size in _biased(p, law))
+    free = min((WRAP - 1) / (current / (1.0 - a) + (bias if a else 0.0)), 2 * MANTISSA / max(bias, 1e-30)) / ROOM
+    most = min(most, free, VTH / theta)
+    e = 0 if p.conv else min(EXPONENT, math.floor(math.log2(min(free, VTH / theta) / most)))
+    whole = math.floor(theta * most * 2**e)
+    fine = [m / (theta * 2**e) for m in range(whole, whole // 2, -1)]
+    if not fine:
         raise ValueError(f"{p.label}: threshold {theta:g} rounds to 0 against its weights; lower them or raise it")
-    return m / (theta * fine)
+    fits = (s for s in fine if all(abs(gain * w * s - round(gain * w * s)) < 1e-9 * s for w in p.fixed))
+    s = next(fits, fine[0])
+    return s, round(theta * s * 2**e) / 2**e
 
 
 def _populations(module: nn.Module, payload: int) -> Iterator[Population]:
@@ -240,7 +273,10 @@ def _populations(module: nn.Module, payload: int) -> Iterator[Population]:
         elif isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d):
             if before is None:
                 raise ValueError(f"{path}: BatchNorm folds into a layer right before it; move it there")
-            fold(before, m)
+            try:
+                fold(before, m)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
             owner._modules[key] = nn.Identity()
             before = None
         elif isinstance(m, nn.AvgPool2d):
