@@ -33,6 +33,8 @@ class Trained:
     labels: npt.NDArray[Any]
     accuracy: float
     seconds: float
+    train: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
+    """What it was trained on, to calibrate or fine-tune with: x and labels; None where that was made up on the way."""
 
 
 def train(
@@ -76,7 +78,8 @@ def _digits(*, checkpoint: Path | None, epochs: int | None, seed: int, resume: b
     )
     seconds = time.perf_counter() - start
     model.eval()
-    return Trained(model, test.shape[2:], 1e-3, test, data.test_y, evaluate(model, test, data.test_y), seconds)
+    given = (x, data.train_y)
+    return Trained(model, test.shape[2:], 1e-3, test, data.test_y, evaluate(model, test, data.test_y), seconds, given)
 
 
 def _nmnist(*, checkpoint: Path | None, epochs: int | None, seed: int, resume: bool) -> Trained:
@@ -109,7 +112,8 @@ def _nmnist(*, checkpoint: Path | None, epochs: int | None, seed: int, resume: b
     )
     seconds = time.perf_counter() - start
     model.eval()
-    return Trained(model, x.shape[2:], NMNIST_S / STEPS, x, labels, evaluate(model, x, labels), seconds)
+    trained_on = (data.train_x, data.train_y)
+    return Trained(model, x.shape[2:], NMNIST_S / STEPS, x, labels, evaluate(model, x, labels), seconds, trained_on)
 
 
 def _xor(*, checkpoint: Path | None, epochs: int | None, seed: int, resume: bool) -> Trained:

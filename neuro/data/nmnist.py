@@ -9,9 +9,11 @@ Source: Orchard, Jayawant, Cohen, Thakor, Front. Neurosci. 9:437 (2015), CC BY-S
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -89,12 +91,12 @@ def nmnist(folder: str | Path | None = None) -> tuple[Recordings, Recordings]:
 def read_npz(path: str | Path) -> Recordings:
     """One table of recordings, checked. Errors: ``ValueError`` naming the file."""
     try:
-        with np.load(path, allow_pickle=False) as z:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as z:
             columns: dict[str, Any] = {k: z[k] for k in _COLUMNS}
         if not all(np.issubdtype(a.dtype, np.integer) and a.ndim == 1 for a in columns.values()):
             raise ValueError("columns must be one-dimensional integers")
         return Recordings(**columns | {"label": columns["label"].astype(np.int64)})
-    except (OSError, EOFError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: no table of N-MNIST recordings ({error}); fetch it again") from None
 
 
