@@ -1,10 +1,15 @@
-"""Steps and synaptic events per second of the integer engines on two nets; the last line is JSON.
+"""Steps per second of the integer engines beside lava-nc in one run; the last line is JSON.
 
     A   784-512-10, dense, 10 % input
     B   28x28x1 - conv 5x5x16 stride 2 - conv 3x3x32 stride 2 - 10, 10 % input
+    R   A with a recurrent hidden layer
 
-Every fast result is compared bit for bit with the reference before it is timed.
-``python benchmarks/loihi.py [--quick]``
+In every round lava-nc (its own running: no start, no building) and the engines take turns on the same input, and the
+ratio of a round is of neighbours in time. What lava fires is compared with what the engines fire, and final u and v,
+before anything is timed. ``mlp_vs_lava`` and ``conv_vs_lava``: one thread of the compiled engine; ``numpy_vs_lava``:
+the engine without numba, on A; ``whole_vs_lava``: A with counting, timing and everything else that a run does.
+``step_us``: one chip step of A in a closed loop.
+``python benchmarks/loihi.py [--quick]``; 'spikeport lava setup' first, else the engines are timed alone.
 """
 
 from __future__ import annotations
@@ -25,18 +30,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from export.loihi import ConvEdge, DenseEdge, InputNode, Lif, LoihiProgram
 from export.to_loihi import assemble
+from sim.lava.client import Client, WorkerUnavailable
 from sim.loihi import engine, reference
 
 Array = npt.NDArray[Any]
 RATE = 0.1
 
 
-def net_a(rng: np.random.Generator) -> LoihiProgram:
+def net_a(rng: np.random.Generator, recurrent: bool = False) -> LoihiProgram:
     """784-512-10, hidden rate near 0.4."""
     w1 = rng.normal(12, 60, (512, 784)).clip(-256, 254).astype(np.int16)
     w2 = rng.normal(0, 60, (10, 512)).clip(-256, 254).astype(np.int16)
     nodes = {"in": InputNode((784,)), "h": Lif((512,), 4095, 1024, 1400), "o": Lif((10,), 4095, 1024, 1000)}
-    return assemble(nodes, [DenseEdge("in", "h", w1, "mixed"), DenseEdge("h", "o", w2, "mixed")], "o")
+    edges = [DenseEdge("in", "h", w1, "mixed"), DenseEdge("h", "o", w2, "mixed")]
+    if recurrent:
+        back = rng.normal(-4, 30, (512, 512)).clip(-256, 254).astype(np.int16)
+        edges.append(DenseEdge("h", "h", back, "mixed"))
+    return assemble(nodes, edges, "o")
 
 
 def net_b(rng: np.random.Generator) -> LoihiProgram:
@@ -57,84 +67,141 @@ def net_b(rng: np.random.Generator) -> LoihiProgram:
     return assemble(nodes, [first, second, DenseEdge("b", "o", w3, "mixed")], "o")
 
 
-def best(work: Callable[[], Any], repeats: int) -> tuple[float, Any]:
-    """Shortest of some runs, and what the last gave."""
-    shortest, done = float("inf"), None
-    for _ in range(repeats):
-        start = time.perf_counter()
-        done = work()
-        shortest = min(shortest, time.perf_counter() - start)
-    return shortest, done
+def best(work: Callable[[], float], repeats: int) -> float:
+    """Least seconds of some runs."""
+    return min(work() for _ in range(repeats))
 
 
-def measure(name: str, program: LoihiProgram, steps: int, repeats: int) -> dict[str, Any]:
-    """All engines on one net: one sample of ``steps`` steps, and 8 samples over two threads."""
-    rng = np.random.default_rng(1)
-    x = (rng.random((8, steps, *program.input_shape)) < RATE).astype(np.int8)
-    one, probes = x[:1], ("o.u", "o.v", *program.watched)
+def spread(values: list[float]) -> dict[str, float]:
+    """Median and range."""
+    return {"median": float(np.median(values)), "min": min(values), "max": max(values)}
+
+
+def wall(work: Callable[[], Any]) -> float:
+    """Seconds of the whole call."""
     start = time.perf_counter()
-    first = engine.run(program, one[:, :4])
-    ready = time.perf_counter() - start
-    want = reference.run(program, one, probes=probes)
+    work()
+    return time.perf_counter() - start
+
+
+def agree(name: str, program: LoihiProgram, x: Array, lava: Client | None) -> float:
+    """Compare every engine on ``x``, then lava's spikes and last u and v; return synaptic events of a step."""
+    states = [f"{n}.{k}" for n, p in program.populations.items() for k in p.states]
+    probes = (*program.watched, *states)
+    want = reference.run(program, x, probes=probes)
     for numba in (True, False):
-        got = engine.run(program, one, probes=probes, numba=numba)
+        got = engine.run(program, x, probes=probes, numba=numba)
         if any((got.probes[p] != want.probes[p]).any() for p in probes) or got.counts != want.counts:
             raise SystemExit(f"{name}: engines differ")
-    out: dict[str, Any] = {
-        "steps": steps,
-        "events_per_step": want.total("synaptic_events") / steps,
-        "rates": {n: float(want.probes[f"{n}.s"].mean()) for n in program.lifs},
-        "compile_and_first_run_s": ready,
-        "kernels_compiled": first.machine == "loihi",
+    if lava is not None:
+        lava.load(program)
+        done = lava.run(x, (*program.watched, *(f"{p}@end" for p in states)))
+        steps = x.shape[1]
+        for p in program.watched:
+            if (done.found[p].reshape(want.probes[p].shape) != want.probes[p]).any():
+                raise SystemExit(f"{name}: lava-nc fires otherwise ({p})")
+        last = [p for p in states if program.nodes[p.split(".")[0]].start == program.latency]
+        for p in last:
+            if (done.found[f"{p}@end"].reshape(1, -1) != want.probes[p][:, steps - 1].reshape(1, -1)).any():
+                raise SystemExit(f"{name}: lava-nc ends otherwise ({p})")
+    return want.total("synaptic_events") / x.shape[1]
+
+
+def measure(name: str, program: LoihiProgram, steps: int, rounds: int, lava: Client | None) -> dict[str, Any]:
+    """All engines on one net: one sample of ``steps`` steps; then 8 samples on one thread and on two."""
+    rng = np.random.default_rng(1)
+    x = (rng.random((8, steps, *program.input_shape)) < RATE).astype(np.int8)
+    one = x[:1]
+    engine.run(program, one[:, :4])
+    out: dict[str, Any] = {"steps": steps, "events_per_step": agree(name, program, one, lava)}
+    rows: dict[str, Callable[[], float]] = {
+        "compiled": lambda: best(lambda: engine.run(program, one, threads=1).wall_s, 5),
+        "compiled, the whole run": lambda: best(lambda: wall(lambda: engine.run(program, one, threads=1)), 5),
+        "numpy": lambda: best(lambda: engine.run(program, one, threads=1, numba=False).wall_s, 2),
+        "reference": lambda: reference.run(program, one[:, : steps // 10]).wall_s * 10,
     }
-    few = one[:, : max(20, steps // 20)]
-    rows: list[tuple[str, Array, Callable[[], Any], int]] = [
-        ("reference", few, lambda: reference.run(program, few), 1),
-        ("numpy", one, lambda: engine.run(program, one, threads=1, numba=False), max(1, repeats // 4)),
-        ("compiled", one, lambda: engine.run(program, one, threads=1), repeats),
-        ("compiled 8 samples 1 thread", x, lambda: engine.run(program, x, threads=1), repeats),
-        ("compiled 8 samples 2 threads", x, lambda: engine.run(program, x, threads=2), repeats),
-    ]
-    for label, given, work, times in rows:
-        best(work, 1)
-        _, done = best(work, times)
-        wall = min([done.wall_s] + [work().wall_s for _ in range(times)])
-        rate = given.shape[0] * given.shape[1] / wall
-        out[label] = {"steps_per_s": rate, "events_per_s": done.total("synaptic_events") / wall}
-        print(f"{name}  {label:<30} {rate:>12,.0f} steps/s  {out[label]['events_per_s']:>10.3g} events/s", flush=True)
-    out["step_us"] = closed_loop(program, one)
-    print(f"{name}  closed-loop step {out['step_us']:.1f} us")
-    out["speedup_over_reference"] = out["compiled"]["steps_per_s"] / out["reference"]["steps_per_s"]
+    seconds: dict[str, list[float]] = {k: [] for k in ("lava-nc", *rows)}
+    for _ in range(rounds):
+        if lava is not None:
+            done = lava.run(one)
+            seconds["lava-nc"].append(done.wall_s * steps / done.steps)
+        for k, work in rows.items():
+            seconds[k].append(work())
+    for k, s in seconds.items():
+        if s:
+            out[k] = {"steps_per_s": steps / float(np.median(s)), "vs_lava": None}
+            if lava is not None:
+                out[k]["vs_lava"] = spread([a / b for a, b in zip(seconds["lava-nc"], s, strict=True)])
+            show(name, k, out[k])
+    for threads in (1, 2):
+        rate = 8 * steps / best(lambda t=threads: engine.run(program, x, threads=t).wall_s, rounds)  # type: ignore[misc]
+        out[f"8 samples, {threads} threads"] = {"steps_per_s": rate, "vs_lava": None}
+        show(name, f"8 samples, {threads} threads", out[f"8 samples, {threads} threads"])
     return out
 
 
-def closed_loop(program: LoihiProgram, x: Array) -> float:
-    """Median microseconds of one step with the state in hand."""
+def show(name: str, label: str, row: dict[str, Any]) -> None:
+    """One line of the table."""
+    r = row["vs_lava"]
+    ratio = "" if r is None else f"{r['median']:9.1f} x lava-nc ({r['min']:.1f} to {r['max']:.1f})"
+    print(f"{name}  {label:<26} {row['steps_per_s']:>12,.0f} steps/s  {ratio}", flush=True)
+
+
+def closed_loop(program: LoihiProgram, steps: int) -> list[float]:
+    """Microseconds of each step with the state in hand."""
+    x = (np.random.default_rng(2).random((1, steps, *program.input_shape)) < RATE).astype(np.int8)
     _, state = engine.step(program, None, x[:, 0])
     times = []
-    for t in range(1, x.shape[1]):
+    for t in range(1, steps):
         now = x[:, t]
         start = time.perf_counter()
         _, state = engine.step(program, state, now)
-        times.append(time.perf_counter() - start)
-    return float(np.median(times) * 1e6)
+        times.append((time.perf_counter() - start) * 1e6)
+    return times
 
 
 def main() -> None:
     """Print the table; last line JSON."""
     quick = "--quick" in sys.argv
+    steps, rounds = (100, 2) if quick else (600, 7)
+    lava: Client | None = None
+    try:
+        lava = Client()
+        print("lava-nc {lava} on CPython {python}, numpy {numpy}".format(**lava.hello))
+    except WorkerUnavailable as error:
+        print(f"without lava-nc: {error}")
+        lava = None
     rng = np.random.default_rng(0)
-    steps, repeats = (100, 2) if quick else (600, 12)
-    found = {
+    nets = {"A": net_a(rng), "B": net_b(rng), "R": net_a(rng, recurrent=True)}
+    found: dict[str, Any] = {
         "machine": {
             "cpu": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
             "python": platform.python_version(),
-        },
-        "A": measure("A", net_a(rng), steps, repeats),
-        "B": measure("B", net_b(rng), steps, repeats),
+        }
     }
-    print(json.dumps(found))
+    for name, program in nets.items():
+        found[name] = measure(name, program, steps, rounds, lava)
+    loops = [closed_loop(nets["A"], steps) for _ in range(rounds)]
+    medians = spread([float(np.median(t)) for t in loops])
+    p99 = float(np.percentile(np.concatenate(loops), 99))
+    print(f"A  closed-loop step {medians['median']:.1f} us, p99 {p99:.1f} us")
+    if lava is not None:
+        lava.close()
+    print(
+        json.dumps(
+            {
+                "mlp_vs_lava": found["A"]["compiled"]["vs_lava"],
+                "conv_vs_lava": found["B"]["compiled"]["vs_lava"],
+                "recurrent_vs_lava": found["R"]["compiled"]["vs_lava"],
+                "numpy_vs_lava": found["A"]["numpy"]["vs_lava"],
+                "whole_vs_lava": found["A"]["compiled, the whole run"]["vs_lava"],
+                "step_us": medians,
+                "step_us_p99": p99,
+                "rows": found,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -2,26 +2,34 @@
 
 from export.network import (
     AvgPool2d,
+    Conv1d,
     Conv2d,
+    Delay,
     Edge,
     Flatten,
     Input,
+    Integrator,
     Linear,
     Loss,
     Network,
     NetworkError,
     Output,
+    Scale,
     Spiking,
+    SumPool2d,
 )
 from export.program import CapacityError, MappingError, Program
 
 __all__ = [
     "AvgPool2d",
     "CapacityError",
+    "Conv1d",
     "Conv2d",
+    "Delay",
     "Edge",
     "Flatten",
     "Input",
+    "Integrator",
     "Linear",
     "Loss",
     "MappingError",
@@ -29,5 +37,7 @@ __all__ = [
     "NetworkError",
     "Output",
     "Program",
+    "Scale",
     "Spiking",
+    "SumPool2d",
 ]

@@ -35,7 +35,7 @@ class Recording:
         samples = len(next(iter(self.spikes.values()))[0])
         total = np.zeros((samples, *self.shapes[name]))
         for whole in links:
-            for link in bins(whole):
+            for link in whole.bins():
                 if t >= link.delay:
                     total = total + link.apply(self.spikes[link.src][t - link.delay], self.shapes[name])
         return total
@@ -85,12 +85,6 @@ def count_error(recording: Recording, name: str, links: list[Link], made: Quanti
         s, state = law.step(state, recording.current(name, t, whole) + (1.0 - a) * bias)
         error = error + s
     return float(np.abs(error).sum())
-
-
-def bins(link: Link) -> list[Link]:
-    """The link as links of one delay each."""
-    found: list[Link] = link.bins() if hasattr(link, "bins") else [link]
-    return found
 
 
 def _exchanged(link: Link, weight: Float) -> Link:

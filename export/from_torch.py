@@ -22,6 +22,7 @@ from torch.nn.utils import parametrize
 from export.fold import fold
 from export.kinds import CALLS, CHAINS, FIXES, LOOPS, NOTHING, is_layer, kind_of, refusal
 from export.network import (
+    Conv1d,
     Conv2d,
     Edge,
     Flatten,
@@ -34,6 +35,7 @@ from export.network import (
     Output,
     Shape,
     Spiking,
+    Weighted,
 )
 from export.program import MappingError
 from export.readers import READERS, array
@@ -124,11 +126,12 @@ class _Builder:
 
     def _norm(self, module: Any, label: str, value: Value) -> Value:
         wanted = NORMS[_kind(module)]
+        names = " or ".join(w.__name__ for w in wanted)
         before = self.nodes[value[0]]
         used = value[0] in self.sealed or any(e.src == value[0] for e in self.edges)
-        if len(value) > 1 or used or not isinstance(before, Linear | Conv2d) or before.kind != wanted.kind:
+        if len(value) > 1 or used or not isinstance(before, wanted):
             raise MappingError(
-                f"{label}: {type(module).__name__} is folded into a {wanted.__name__} right before it whose "
+                f"{label}: {type(module).__name__} is folded into a {names} right before it whose "
                 f"output nothing else uses; before it stands {' + '.join(value)} ({before.kind}); move it"
             )
         into = next(e.src for e in self.edges if e.dst == value[0])
@@ -275,6 +278,6 @@ def _kind(module: nn.Module) -> str:
     return kind_of(_type(module))
 
 
-NORMS: dict[str, type[Linear] | type[Conv2d]] = {"BatchNorm1d": Linear, "BatchNorm2d": Conv2d}
+NORMS: dict[str, tuple[type[Weighted], ...]] = {"BatchNorm1d": (Linear, Conv1d), "BatchNorm2d": (Conv2d,)}
 ADDS = {operator.add, operator.iadd, torch.add, "add"}
 FLATTENS = {torch.flatten, "flatten"}

@@ -50,7 +50,7 @@ FIXES = {
     "Softmax": "it divides by a sum over neurons; leave it out and decode by spike count",
     "LogSoftmax": "it divides by a sum over neurons; leave it out and decode by spike count",
     "ReLU": "put a spiking neuron there and train, or leave it out",
-    "Conv1d": "write it as Conv2d with kernel (1, k)",
+    "Conv3d": "use Conv2d",
     "MultiheadAttention": _PRODUCT,
     "TransformerEncoderLayer": _PRODUCT,
     "RNN": "use neuro.modules.Recurrent with spiking neurons",

@@ -1,8 +1,7 @@
-"""A network as integers for a Loihi-class chip: nodes, connections, :class:`LoihiProgram`, its checks and its file.
+"""A network as integers for a Loihi-class chip: :class:`LoihiProgram`, its checks and its file.
 
-The law that these numbers feed is :mod:`sim.loihi.reference`. Every connection adds one step: a spike of step t is
-integrated in step ``t + 1 + delay``. Shapes are torch's, (c, h, w), flattened in C order; :func:`lava_kernel` turns a
-kernel into lava's layout.
+Its parts are in :mod:`export.loihi_nodes` and :mod:`export.loihi_edges`; the law that these numbers feed is
+:mod:`sim.loihi.reference`.
 """
 
 from __future__ import annotations
@@ -12,20 +11,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
-
-from export.network import Loss, Pair, Shape
+from export.loihi_edges import ConvEdge, DenseEdge, Edge, Port, SignMode, SparseEdge, effective, lava_kernel
+from export.loihi_nodes import (
+    POPULATIONS,
+    Delta,
+    Graded,
+    InputNode,
+    Int,
+    Lif,
+    Node,
+    Population,
+    ResonateFire,
+    Sigma,
+    SigmaDelta,
+    Ternary,
+)
+from export.network import Loss, Shape
 from export.package import Arrays, PackageError, digest, read_package, write_package
 from export.program import Usage
 
-Int: TypeAlias = npt.NDArray[np.integer[Any]]
-SignMode: TypeAlias = Literal["mixed", "excitatory", "inhibitory"]
+__all__ = [
+    "POPULATIONS", "ConvEdge", "Delta", "DenseEdge", "Edge", "Graded", "InputNode", "Int", "Lif", "LoihiProgram",
+    "Node", "Population", "Port", "ProgramError", "ResonateFire", "Sigma", "SigmaDelta", "SignMode", "SparseEdge",
+    "Ternary", "effective", "lava_kernel",
+]  # fmt: skip
 
 FORMAT = "loihi-int"
-VERSION = 1
+VERSION = 2
 MAX_DELAY = 62  # steps (Davies et al. 2018, IEEE Micro 38(1): up to 62)
 
 
@@ -33,140 +47,14 @@ class ProgramError(ValueError):
     """An integer program that breaks the chip's number ranges: names the node, the value and the rule."""
 
 
-@dataclass(frozen=True)
-class InputNode:
-    """Spikes from outside: 0 or 1, or with ``message_bits`` signed integers of magnitude below ``2**message_bits``."""
-
-    shape: Shape
-    message_bits: int = 0
-    start: int = 0
-    kind: ClassVar[str] = "input"
-
-
-@dataclass(frozen=True, eq=False)
-class Lif:
-    """A population of CUBA-LIF neurons under one set of integers.
-
-    ``du, dv`` decay in 1/4096 (the chip adds 1 to ``du``), ``vth`` threshold in 64 voltage units, ``bias`` mantissa
-    per neuron with exponent ``bias_exp``, ``u0`` current before the first step. ``start``: chip step of its first
-    step; it rests before. ``reset="subtract"`` takes ``subtract << 6`` off and is an extension of this engine: no
-    stock lava process does it.
-    """
-
-    shape: Shape
-    du: int
-    dv: int
-    vth: int
-    bias: Int | None = None
-    bias_exp: int = 0
-    reset: Literal["zero", "subtract"] = "zero"
-    subtract: int = 0
-    u0: Int | None = None
-    start: int = 0
-    kind: ClassVar[str] = "lif"
-
-
-@dataclass(frozen=True, eq=False)
-class DenseEdge:
-    """``a = W x`` then ``<< weight_exp``; ``w`` (out, in).
-
-    ``delays``: steps per synapse, shaped as ``w``; None delays all of them by ``delay``.
-    """
-
-    src: str
-    dst: str
-    w: Int
-    sign_mode: SignMode
-    weight_exp: int = 0
-    num_weight_bits: int = 8
-    num_message_bits: int = 0
-    delay: int = 0
-    delays: Int | None = None
-    kind: ClassVar[str] = "dense"
-
-    def bins(self) -> list[tuple[int, Int]]:
-        """``(delay, weights with only the synapses of that delay)``, delays ascending."""
-        if self.delays is None:
-            return [(self.delay, self.w)]
-        found = np.unique(self.delays[self.w != 0])
-        return [(int(d), np.where(self.delays == d, self.w, 0).astype(self.w.dtype)) for d in found]
-
-    def delay_range(self) -> tuple[int, int]:
-        """Least and largest delay of a synapse."""
-        d = self.delays
-        return (self.delay, self.delay) if d is None or not d.size else (int(d.min()), int(d.max()))
-
-    def links(self, src: Shape, dst: Shape) -> tuple[Int, Int]:
-        """Source and target index of every non-zero synapse."""
-        to, of = np.nonzero(self.w)
-        return of, to
-
-
-@dataclass(frozen=True, eq=False)
-class ConvEdge:
-    """Cross-correlation as in torch, ``w`` (out, in / groups, kh, kw), pairs (h, w); the sum wraps to 24 bits.
-
-    Neither clipped nor scaled when it runs (lava's Conv ignores ``weight_exp`` and ``num_weight_bits``): ``w`` must be
-    legal as it stands.
-    """
-
-    src: str
-    dst: str
-    w: Int
-    sign_mode: SignMode
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
-    dilation: Pair = (1, 1)
-    groups: int = 1
-    num_message_bits: int = 0
-    num_weight_bits: int = 8
-    delay: int = 0
-    weight_exp: ClassVar[int] = 0
-    delays: ClassVar[None] = None
-    kind: ClassVar[str] = "conv"
-
-    def delay_range(self) -> tuple[int, int]:
-        """None has a delay."""
-        return self.delay, self.delay
-
-    def out_shape(self, src: Shape) -> Shape:
-        """``(in, h, w) -> (out, h', w')``."""
-        size = zip(src[1:], self.w.shape[2:], self.stride, self.padding, self.dilation, strict=True)
-        return (self.w.shape[0], *((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in size))
-
-    def taps(self, axis: int, k: int, n_in: int, n_out: int) -> tuple[Int, Int]:
-        """Output and input indices along ``axis`` that kernel element ``k`` joins."""
-        out = np.arange(n_out)
-        inner = out * self.stride[axis] - self.padding[axis] + k * self.dilation[axis]
-        ok = (inner >= 0) & (inner < n_in)
-        return out[ok], inner[ok]
-
-    def links(self, src: Shape, dst: Shape) -> tuple[Int, Int]:
-        """Source and target index of every non-zero synapse, padding left out."""
-        of, to = [], []
-        per_in, per_out = self.w.shape[1], self.w.shape[0] // self.groups
-        for kh in range(self.w.shape[2]):
-            oh, ih = self.taps(0, kh, src[1], dst[1])
-            for kw in range(self.w.shape[3]):
-                ow, iw = self.taps(1, kw, src[2], dst[2])
-                o, i = np.nonzero(self.w[:, :, kh, kw])
-                c = i + o // per_out * per_in
-                of.append(((c[:, None, None] * src[1] + ih[:, None]) * src[2] + iw).ravel())
-                to.append(((o[:, None, None] * dst[1] + oh[:, None]) * dst[2] + ow).ravel())
-        return np.concatenate(of), np.concatenate(to)
-
-
-Node: TypeAlias = InputNode | Lif
-Edge: TypeAlias = DenseEdge | ConvEdge
-
-
 @dataclass(frozen=True, eq=False)
 class LoihiProgram:
     """One network in a chip's integers. Make it with ``compile_loihi`` or ``assemble`` of :mod:`export.to_loihi`.
 
     ``output``: the population that is read. ``placement``: core of each neuron. ``scale``: integer weight units that
-    1.0 of the float network's potential became, per population. ``losses``: what the conversion changed.
-    Errors of :meth:`check`: :class:`ProgramError`.
+    1.0 of the float network's potential became, per population. ``losses``: what the conversion changed. ``law``:
+    "lava" as lava-nc 0.10.0 computes; "hw" also prepares and shifts the weights of convolutions, and a current that
+    wraps is an error. Errors of :meth:`check`: :class:`ProgramError`.
     """
 
     nodes: Mapping[str, Node]
@@ -180,6 +68,7 @@ class LoihiProgram:
     name: str = "network"
     source_hash: str = ""
     scale: Mapping[str, float] = field(default_factory=dict)
+    law: Literal["lava", "hw"] = "lava"
     machine: ClassVar[str] = "loihi"
 
     @property
@@ -205,11 +94,16 @@ class LoihiProgram:
     @property
     def watched(self) -> tuple[str, ...]:
         """Probes ``"<node>.s"`` of every population."""
-        return tuple(f"{n}.s" for n in self.lifs)
+        return tuple(f"{n}.s" for n in self.populations)
+
+    @cached_property
+    def populations(self) -> dict[str, Population]:
+        """The populations in order: every node that is no input."""
+        return {n: node for n, node in self.nodes.items() if not isinstance(node, InputNode)}
 
     @property
     def lifs(self) -> dict[str, Lif]:
-        """The spiking populations in order."""
+        """The CUBA-LIF populations in order."""
         return {n: node for n, node in self.nodes.items() if isinstance(node, Lif)}
 
     def size(self, node: str) -> int:
@@ -228,7 +122,12 @@ class LoihiProgram:
     @cached_property
     def fan_out(self) -> list[Int]:
         """Per connection: non-zero synapses of each source neuron."""
-        return [np.bincount(of, minlength=self.size(e.src)) for e, (of, _) in zip(self.edges, self.links, strict=True)]
+        return [e.fan_out(self.nodes[e.src].shape, self.nodes[e.dst].shape) for e in self.edges]
+
+    @property
+    def synapses(self) -> int:
+        """Non-zero synapses of all connections."""
+        return sum(int(f.sum()) for f in self.fan_out)
 
     @cached_property
     def order(self) -> list[str] | None:
@@ -268,33 +167,11 @@ class LoihiProgram:
         from export.loihi_file import from_manifest
 
         manifest, arrays = read_package(path, FORMAT)
-        if manifest.get("version") != VERSION:
-            raise PackageError(f"{path}: version {manifest.get('version')}, expected {VERSION}; compile again")
+        if manifest.get("version") not in range(1, VERSION + 1):
+            raise PackageError(f"{path}: version {manifest.get('version')}, this reads up to {VERSION}; compile again")
         try:
             program = from_manifest(manifest, arrays)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PackageError(f"{path}: no {FORMAT} manifest ({error!r}); compile again") from None
         program.check()
         return program
-
-
-def effective(w: Int, sign_mode: SignMode, num_weight_bits: int = 8) -> Int:
-    """Weights as the chip stores them (lava-nc 0.10.0, Dense).
-
-    excitatory ``(clip(w, 0, 255) >> s) << s``, inhibitory the same of ``-w`` and negated, both ``s = 8 - bits``;
-    mixed ``(clip(w, -256, 255) >> s) << s`` with ``s = 9 - bits``: always even, rounded down.
-    """
-    s = 8 - num_weight_bits
-    w = np.asarray(w, np.int64)
-    if sign_mode == "excitatory":
-        out = np.clip(w, 0, 255) >> s << s
-    elif sign_mode == "inhibitory":
-        out = -(np.clip(-w, 0, 255) >> s << s)
-    else:
-        out = np.clip(w, -256, 255) >> (s + 1) << (s + 1)
-    return out.astype(np.int16)
-
-
-def lava_kernel(w: Int) -> Int:
-    """Torch kernel (out, in, kh, kw), correlation -> lava kernel (out, kw, kh, in), true convolution."""
-    return np.ascontiguousarray(w[:, :, ::-1, ::-1].transpose(0, 3, 2, 1))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 import numpy as np
 
-from export.loihi import FORMAT, VERSION, ConvEdge, DenseEdge, InputNode, Lif, LoihiProgram
+from export.loihi import FORMAT, POPULATIONS, VERSION, ConvEdge, DenseEdge, InputNode, LoihiProgram, SparseEdge
 from export.network import Loss
 from export.package import Arrays
 
-NODES: dict[str, Any] = {c.kind: c for c in (InputNode, Lif)}
-EDGES: dict[str, Any] = {c.kind: c for c in (DenseEdge, ConvEdge)}
+NODES: dict[str, Any] = {c.kind: c for c in (InputNode, *POPULATIONS)}
+EDGES: dict[str, Any] = {c.kind: c for c in (DenseEdge, SparseEdge, ConvEdge)}
+LAYOUTS = {
+    "dense": "out,in",
+    "sparse": "by source: pointer, target",
+    "conv": "torch: out,in/groups,kh,kw; correlation",
+}
 
 
 def to_manifest(program: LoihiProgram) -> tuple[dict[str, Any], Arrays]:
@@ -21,8 +26,7 @@ def to_manifest(program: LoihiProgram) -> tuple[dict[str, Any], Arrays]:
     nodes = [{"id": n, "kind": node.kind} | _plain(node, n, arrays) for n, node in program.nodes.items()]
     edges = [{"kind": e.kind} | _plain(e, f"e{k}", arrays) for k, e in enumerate(program.edges)]
     for e, written in zip(program.edges, edges, strict=True):
-        written["weight_exp"] = e.weight_exp
-        written["layout"] = "out,in" if e.kind == "dense" else "torch: out,in/groups,kh,kw; correlation"
+        written["layout"] = LAYOUTS[e.kind]
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -31,6 +35,7 @@ def to_manifest(program: LoihiProgram) -> tuple[dict[str, Any], Arrays]:
         "latency": program.latency,
         "output": program.output,
         "profile": program.profile,
+        "law": program.law,
         "nodes": nodes,
         "edges": edges,
         "usage": {k: list(v) for k, v in program.usage.items()},
@@ -54,6 +59,7 @@ def from_manifest(manifest: dict[str, Any], arrays: Arrays) -> LoihiProgram:
         name=str(manifest["name"]),
         source_hash=str(manifest["provenance"]["source"]),
         scale={k: float(v) for k, v in manifest["provenance"]["scale"].items()},
+        law=manifest.get("law", "lava"),
     )
 
 
@@ -71,6 +77,8 @@ def _plain(thing: Any, owner: str, arrays: Arrays) -> dict[str, Any]:
 def _made(cls: Any, data: dict[str, Any], arrays: Arrays) -> Any:
     given = {}
     for f in fields(cls):
+        if f.name not in data and f.default is not MISSING:
+            continue  # written before there was such a field
         value = data[f.name]
         if isinstance(value, dict):
             value = arrays[value["array"]]

@@ -2,8 +2,9 @@
 
     a_n[t] = bias_n + sum over links of  W x_src[t - delay]
 
-Convolutions stay convolutions where they are one, or average pooling before one with ``kernel == stride``; every
-other chain becomes a matrix. A mean is a convolution with equal weights. Weights are float64.
+Convolutions stay convolutions where they are one, or pooling before one with ``kernel == stride``; every other chain
+becomes a matrix. A mean and a sum are convolutions with equal weights, a Scale a diagonal. A Delay node turns into
+delays of synapses: through one element of it, those of that element. Weights are float64.
 """
 
 from __future__ import annotations
@@ -15,7 +16,23 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from export.network import AvgPool2d, Conv2d, Flatten, Input, Linear, Network, Pair, Shape, Spiking
+from export.network import (
+    AvgPool2d,
+    Conv1d,
+    Conv2d,
+    Delay,
+    Flatten,
+    Input,
+    Integrator,
+    Linear,
+    Network,
+    Pair,
+    Scale,
+    Shape,
+    Spiking,
+    SumPool2d,
+    Weighted,
+)
 from export.program import CapacityError, MappingError
 
 Float: TypeAlias = npt.NDArray[np.float64]
@@ -28,7 +45,8 @@ MATRIX_LIMIT = 2**27
 class Link:
     """``src -> dst``, arriving ``delay`` network steps later. ``weight`` (out, in), or (out, in / groups, kh, kw).
 
-    ``label`` names the layer whose weights these are.
+    ``label`` names the layer whose weights these are. ``delays``: steps of each synapse, shaped as a matrix ``weight``,
+    the least of them ``delay``; None where all have ``delay``.
     """
 
     src: str
@@ -40,11 +58,20 @@ class Link:
     padding: Pair = (0, 0)
     dilation: Pair = (1, 1)
     groups: int = 1
+    delays: npt.NDArray[np.int64] | None = None
 
     @property
     def conv(self) -> bool:
         """Is the weight a kernel?"""
         return self.weight.ndim == 4
+
+    def bins(self) -> list[Link]:
+        """The same as links of one delay each."""
+        if self.delays is None:
+            return [self]
+        found = np.unique(self.delays[self.weight != 0])
+        weights = {int(d): np.where(self.delays == d, self.weight, 0.0) for d in found}
+        return [replace(self, weight=w, delay=d, delays=None) for d, w in weights.items()]
 
     def apply(self, x: Float, shape: Shape) -> Float:
         """``x (n, *source shape) -> (n, *target shape)``; ``shape`` of the target."""
@@ -75,7 +102,7 @@ def lower(network: Network) -> Lowered:
     links = []
     for name in spiking:
         for src, ops, delay in _paths(network, name):
-            links.append(_compose(src, name, ops, delay, shapes))
+            links += _delayed(src, name, ops, delay, shapes)
     constants: dict[str, Float | None] = {}
     bias = {n: _constant(network, n, shapes, constants) for n in spiking}
     return Lowered(links, bias)
@@ -105,7 +132,7 @@ def convolve(x: Float, w: Float, stride: Pair, padding: Pair, dilation: Pair, gr
     return y.reshape(n, w.shape[0], *size)
 
 
-def _paths(network: Network, name: str) -> list[tuple[str, list[Step], int]]:
+def _paths(network: Network, name: str, through: tuple[str, ...] = ()) -> list[tuple[str, list[Step], int]]:
     """Ways back from ``name`` to the populations that feed it: source, operators in order, delay."""
     found: list[tuple[str, list[Step], int]] = []
     for e in network.sources(name):
@@ -113,50 +140,99 @@ def _paths(network: Network, name: str) -> list[tuple[str, list[Step], int]]:
         if isinstance(node, Input | Spiking):
             found.append((e.src, [], e.delay))
             continue
-        if e.delay and _has_bias(network, e.src):
-            raise MappingError(f"{e.src}: its bias passes a delay of {e.delay}; delay its input instead of its output")
-        found += [(s, [*ops, (e.src, node)], d + e.delay) for s, ops, d in _paths(network, e.src)]
+        if isinstance(node, Integrator):
+            raise MappingError(
+                f"{e.src}: does not spike, and the chip sends spikes; exchange it for a Spiking node, or end the "
+                "network before it and integrate the spikes outside the chip"
+            )
+        if e.src in through:
+            raise MappingError(f"{e.src}: lies in a loop without a Spiking node; put one into the loop")
+        late = e.delay or (node.depth if isinstance(node, Delay) else 0)
+        if late and _has_bias(network, e.src):
+            raise MappingError(f"{e.src}: its bias passes a delay of {late}; delay its input instead of its output")
+        ways = _paths(network, e.src, (*through, e.src))
+        found += [(s, [*ops, (e.src, node)], d + e.delay) for s, ops, d in ways]
     return found
 
 
-def _has_bias(network: Network, name: str) -> bool:
+def _has_bias(network: Network, name: str, through: tuple[str, ...] = ()) -> bool:
     node = network.nodes[name]
-    if isinstance(node, Input | Spiking):
+    if isinstance(node, Input | Spiking) or name in through:
         return False
     bias = getattr(node, "bias", None)
-    return (bias is not None and bool(bias.any())) or any(_has_bias(network, e.src) for e in network.sources(name))
+    before = (e.src for e in network.sources(name))
+    return (bias is not None and bool(bias.any())) or any(_has_bias(network, n, (*through, name)) for n in before)
+
+
+def _delayed(src: str, dst: str, ops: list[Step], delay: int, shapes: dict[str, Shape]) -> list[Link]:
+    """The chain as links: one, with a delay of each synapse where its way leads through a Delay node.
+
+    Between two linear maps that share targets and sources, a synapse would have several delays: one link for each.
+    """
+    at = next((k for k, (_, op) in enumerate(ops) if isinstance(op, Delay)), None)
+    if at is None:
+        return [_compose(src, dst, ops, delay, shapes)]
+    name, node = ops[at]
+    found = np.unique(node.steps)
+    if len(found) == 1:
+        return _delayed(src, dst, [*ops[:at], *ops[at + 1 :]], delay + int(found[0]), shapes)
+    parts = []
+    for d in found:
+        mask: Step = (name, Scale((node.steps == d).astype(np.float64)))
+        parts += _delayed(src, dst, [*ops[:at], mask, *ops[at + 1 :]], delay + int(d), shapes)
+    parts = [as_matrix(p, shapes[src], shapes[dst]) if p.conv else p for p in parts if p.weight.any()]
+    return _merged(parts) if parts else [_compose(src, dst, [*ops[:at], *ops[at + 1 :]], delay, shapes)]
+
+
+def _merged(parts: list[Link]) -> list[Link]:
+    """Matrices that share no synapse in one link with delays; others as they are."""
+    if sum((p.weight != 0).astype(np.int64) for p in parts).max() > 1:
+        return parts
+    least = min(p.delay for p in parts)
+    weight, delays = np.zeros_like(parts[0].weight), np.full(parts[0].weight.shape, least, np.int64)
+    for p in parts:
+        used = p.weight != 0
+        weight[used] = p.weight[used]
+        delays[used] = p.delay if p.delays is None else p.delays[used]
+    return [replace(parts[0], weight=weight, delay=least, delays=None if len(parts) == 1 else delays)]
 
 
 def _compose(src: str, dst: str, ops: list[Step], delay: int, shapes: dict[str, Shape]) -> Link:
-    label = next((n for n, op in reversed(ops) if isinstance(op, Linear | Conv2d)), ops[-1][0] if ops else dst)
+    label = next((n for n, op in reversed(ops) if isinstance(op, Weighted)), ops[-1][0] if ops else dst)
     flat = any(isinstance(op, Flatten) for _, op in ops)
     shape = shapes[src]
-    steps = [(n, _as_conv(op, shape if k == 0 else shapes[ops[k - 1][0]])) for k, (n, op) in enumerate(ops)]
+    before = [shape, *(shapes[n] for n, _ in ops)]
+    steps = [(n, _as_conv(op, before[k])) for k, (n, op) in enumerate(ops)]
     kept = [(n, op) for n, op in steps if not isinstance(op, Flatten)]
     if not kept and not flat and len(shape) == 3:
         kept = [(label, Conv2d(np.ones((shape[0], 1, 1, 1)), groups=shape[0]))]
-    if len(kept) == 2 and not flat and isinstance(ops[0][1], AvgPool2d) and isinstance(kept[1][1], Conv2d):
+    if len(kept) == 2 and not flat and isinstance(ops[0][1], AvgPool2d | SumPool2d) and isinstance(kept[1][1], Conv2d):
         merged = _pool_conv(ops[0][1], kept[1][1], shape)
         kept = kept if merged is None else [(label, merged)]
     if len(kept) == 1 and isinstance(kept[0][1], Conv2d) and not flat:
         op = kept[0][1]
-        w = op.weight.astype(np.float64)
+        w = op.weight.astype(np.float64, copy=False)
         return Link(src, dst, label, w, delay, op.stride, op.padding, op.dilation, op.groups)
     if len(kept) == 1 and isinstance(kept[0][1], Linear):
-        return Link(src, dst, label, kept[0][1].weight.astype(np.float64), delay)
+        return Link(src, dst, label, kept[0][1].weight.astype(np.float64, copy=False), delay)
     return Link(src, dst, label, _matrix(steps, shape, shapes[dst], label), delay)
 
 
 def _as_conv(op: Any, shape: Shape) -> Any:
-    """Average pooling as a convolution of each channel with equal weights; anything else as it is."""
-    if not isinstance(op, AvgPool2d):
+    """Pooling as a convolution of each channel with equal weights; anything else as it is."""
+    if not isinstance(op, AvgPool2d | SumPool2d):
         return op
     c = shape[0]
-    weight = np.full((c, 1, *op.kernel), 1.0 / math.prod(op.kernel))
+    weight = np.full((c, 1, *op.kernel), 1.0 / _divisor(op))
     return Conv2d(weight, None, op.stride, op.padding, (1, 1), c)
 
 
-def _pool_conv(pool: AvgPool2d, conv: Conv2d, shape: Shape) -> Conv2d | None:
+def _divisor(pool: AvgPool2d | SumPool2d) -> int:
+    """What the sum over a window is divided by."""
+    return math.prod(pool.kernel) if isinstance(pool, AvgPool2d) else 1
+
+
+def _pool_conv(pool: AvgPool2d | SumPool2d, conv: Conv2d, shape: Shape) -> Conv2d | None:
     """One convolution that equals ``conv(pool(x))``, or None where none does.
 
     With windows that touch, each kernel element spreads over its window. Rows that pooling crops would show up under
@@ -169,7 +245,7 @@ def _pool_conv(pool: AvgPool2d, conv: Conv2d, shape: Shape) -> Conv2d | None:
     o, i, kh, kw = conv.weight.shape
     spread = np.zeros((o, i, (kh - 1) * dh + 1, (kw - 1) * dw + 1))
     spread[:, :, ::dh, ::dw] = conv.weight.astype(np.float64)
-    weight = np.repeat(np.repeat(spread, ph, axis=2), pw, axis=3) / (ph * pw)
+    weight = np.repeat(np.repeat(spread, ph, axis=2), pw, axis=3) / _divisor(pool)
     stride, padding = (conv.stride[0] * ph, conv.stride[1] * pw), (conv.padding[0] * ph, conv.padding[1] * pw)
     return replace(conv, weight=weight, bias=None, stride=stride, padding=padding, dilation=(1, 1))
 
@@ -196,7 +272,11 @@ def _forward(op: Any, x: Float, bias: bool) -> Float:
     if isinstance(op, Conv2d):
         y = convolve(x, op.weight.astype(np.float64), op.stride, op.padding, op.dilation, op.groups)
         return y if not bias or op.bias is None else y + op.bias[:, None, None]
-    return x.reshape(len(x), -1) if isinstance(op, Flatten) else x
+    if isinstance(op, Conv1d):
+        return _forward(op.conv2d(), x[:, :, None], bias)[:, :, 0]
+    if isinstance(op, Scale):
+        return np.asarray(x * op.scale)
+    return x.reshape(len(x), *op.out_shape(x.shape[1:])) if isinstance(op, Flatten) else x
 
 
 def _constant(network: Network, name: str, shapes: dict[str, Shape], known: dict[str, Float | None]) -> Float | None:

@@ -2,8 +2,8 @@
 
 A node is a frozen dataclass that owns ``out_shape(in_shape)`` and ``check()``. Shapes leave out batch and time.
 One step propagates through the whole graph: an edge with ``delay`` 0 delivers in the step in which its source
-speaks (as torch does), an edge with ``delay`` d delivers d steps later. A cycle needs a delay of at least 1.
-Edges that meet in one node add.
+speaks (as torch does), an edge with ``delay`` d delivers d steps later. A cycle needs a delay of at least 1, of an
+edge or of every element of a Delay node. Edges that meet in one node add. The kinds of node: :mod:`export.nodes`.
 """
 
 from __future__ import annotations
@@ -11,20 +11,61 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from export.nodes import (
+    NODES,
+    AvgPool2d,
+    Conv1d,
+    Conv2d,
+    Delay,
+    Flatten,
+    Float,
+    Input,
+    Integrator,
+    Linear,
+    Node,
+    Output,
+    Pair,
+    Scale,
+    Shape,
+    Spiking,
+    SumPool2d,
+    Weighted,
+    floats,
+)
 from export.package import Arrays, digest, read_package, write_package
 from neuro.neuron import Law
 
-Shape: TypeAlias = tuple[int, ...]
-Float: TypeAlias = npt.NDArray[np.floating[Any]]
-Pair: TypeAlias = tuple[int, int]
+__all__ = [
+    "AvgPool2d",
+    "Conv1d",
+    "Conv2d",
+    "Delay",
+    "Edge",
+    "Flatten",
+    "Float",
+    "Input",
+    "Integrator",
+    "Linear",
+    "Loss",
+    "Network",
+    "NetworkError",
+    "Node",
+    "Output",
+    "Pair",
+    "Scale",
+    "Shape",
+    "Spiking",
+    "SumPool2d",
+    "Weighted",
+    "floats",
+]
 
 FORMAT = "spikeport-network"
 VERSION = 1
@@ -41,143 +82,6 @@ class Loss:
     node: str
     what: str
     size: float
-
-
-@dataclass(frozen=True)
-class Input:
-    """Where ``x`` enters: ``shape`` of one step, without batch and time."""
-
-    shape: Shape
-    kind: ClassVar[str] = "input"
-
-    def out_shape(self, in_shape: Shape) -> Shape:
-        """``shape``."""
-        return self.shape
-
-    def check(self) -> None:
-        """Positive sizes."""
-        if not self.shape or min(self.shape) < 1:
-            raise ValueError(f"shape must have positive sizes, got {self.shape}")
-
-
-@dataclass(frozen=True)
-class Output:
-    """Where ``y`` leaves; identity."""
-
-    kind: ClassVar[str] = "output"
-
-    def out_shape(self, in_shape: Shape) -> Shape:
-        """``in_shape``."""
-        return in_shape
-
-    def check(self) -> None:
-        """Nothing to check."""
-
-
-@dataclass(frozen=True, eq=False)
-class Linear:
-    """``y = W x + b``: ``weight`` (out, in), ``bias`` (out,) or None."""
-
-    weight: Float
-    bias: Float | None = None
-    kind: ClassVar[str] = "linear"
-
-    def out_shape(self, in_shape: Shape) -> Shape:
-        """``(in,) -> (out,)``."""
-        if in_shape != (self.weight.shape[1],):
-            raise ValueError(f"takes ({self.weight.shape[1]},), got {in_shape}; is a Flatten missing before it?")
-        return (self.weight.shape[0],)
-
-    def check(self) -> None:
-        """Two-dimensional finite weight, matching bias."""
-        _check_weights(self.weight, self.bias, 2)
-
-
-@dataclass(frozen=True, eq=False)
-class Conv2d:
-    """Cross-correlation as in torch: ``weight`` (out, in / groups, kh, kw), zero padding, all pairs (h, w)."""
-
-    weight: Float
-    bias: Float | None = None
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
-    dilation: Pair = (1, 1)
-    groups: int = 1
-    kind: ClassVar[str] = "conv2d"
-
-    def out_shape(self, in_shape: Shape) -> Shape:
-        """``(in, h, w) -> (out, h', w')`` with ``h' = (h + 2 p - d (k - 1) - 1) // s + 1``."""
-        channels = self.weight.shape[1] * self.groups
-        if len(in_shape) != 3 or in_shape[0] != channels:
-            raise ValueError(f"takes ({channels}, h, w), got {in_shape}")
-        return (
-            self.weight.shape[0],
-            *_windows(in_shape[1:], self.weight.shape[2:], self.stride, self.padding, self.dilation),
-        )
-
-    def check(self) -> None:
-        """Four-dimensional finite weight, matching bias, legal geometry."""
-        _check_weights(self.weight, self.bias, 4)
-        if self.groups < 1 or self.weight.shape[0] % self.groups:
-            raise ValueError(f"groups {self.groups} does not divide {self.weight.shape[0]} output channels")
-        if min(self.stride) < 1 or min(self.dilation) < 1 or min(self.padding) < 0:
-            raise ValueError(f"stride {self.stride}, dilation {self.dilation}, padding {self.padding} is not legal")
-
-
-@dataclass(frozen=True)
-class AvgPool2d:
-    """Mean over windows, padding counted (torch ``count_include_pad=True``); pairs (h, w)."""
-
-    kernel: Pair
-    stride: Pair
-    padding: Pair = (0, 0)
-    kind: ClassVar[str] = "avgpool2d"
-
-    def out_shape(self, in_shape: Shape) -> Shape:
-        """``(c, h, w) -> (c, h', w')``."""
-        if len(in_shape) != 3:
-            raise ValueError(f"takes (c, h, w), got {in_shape}")
-        return (in_shape[0], *_windows(in_shape[1:], self.kernel, self.stride, self.padding, (1, 1)))
-
-    def check(self) -> None:
-        """Legal geometry."""
-        if min(self.kernel) < 1 or min(self.stride) < 1 or min(self.padding) < 0:
-            raise ValueError(f"kernel {self.kernel}, stride {self.stride}, padding {self.padding} is not legal")
-        if any(2 * p > k for p, k in zip(self.padding, self.kernel, strict=True)):
-            raise ValueError(f"padding {self.padding} is more than half of kernel {self.kernel}")
-
-
-@dataclass(frozen=True)
-class Flatten:
-    """All axes into one, last axis fastest (C order of (c, h, w))."""
-
-    kind: ClassVar[str] = "flatten"
-
-    def out_shape(self, in_shape: Shape) -> Shape:
-        """``(...) -> (n,)``."""
-        return (math.prod(in_shape),)
-
-    def check(self) -> None:
-        """Nothing to check."""
-
-
-@dataclass(frozen=True)
-class Spiking:
-    """A population of neurons under one :class:`neuro.neuron.Law`; shape as its input's."""
-
-    law: Law = field(default_factory=Law)
-    kind: ClassVar[str] = "spiking"
-
-    def out_shape(self, in_shape: Shape) -> Shape:
-        """``in_shape``."""
-        return in_shape
-
-    def check(self) -> None:
-        """The law checked itself when it was made."""
-
-
-Node: TypeAlias = Input | Output | Linear | Conv2d | AvgPool2d | Flatten | Spiking
-NODES: dict[str, Any] = {c.kind: c for c in (Input, Output, Linear, Conv2d, AvgPool2d, Flatten, Spiking)}
 
 
 @dataclass(frozen=True)
@@ -233,9 +137,12 @@ class Network:
         return [n for n in self.order() if isinstance(self.nodes[n], Spiking)]
 
     def order(self) -> list[str]:
-        """Execution order of one step: sources of undelayed edges first, ties by place in ``nodes``."""
+        """Execution order of one step: sources of undelayed edges first, ties by place in ``nodes``.
+
+        An early Delay node does not wait for its sources.
+        """
         place = {n: k for k, n in enumerate(self.nodes)}
-        waiting = {n: sum(e.delay == 0 for e in self.sources(n)) for n in self.nodes}
+        waiting = {n: 0 if self.early(n) else sum(e.delay == 0 for e in self.sources(n)) for n in self.nodes}
         ready = [place[n] for n, k in waiting.items() if k == 0]
         heapq.heapify(ready)
         names, done = list(self.nodes), []
@@ -243,7 +150,7 @@ class Network:
             name = names[heapq.heappop(ready)]
             done.append(name)
             for e in self.targets(name):
-                if e.delay == 0:
+                if e.delay == 0 and not self.early(e.dst):
                     waiting[e.dst] -= 1
                     if waiting[e.dst] == 0:
                         heapq.heappush(ready, place[e.dst])
@@ -252,25 +159,35 @@ class Network:
             raise NetworkError(f"{self.name}: cycle without delay through {loop}; give one of its edges delay >= 1")
         return done
 
+    def early(self, name: str) -> bool:
+        """Is the node a Delay whose every element waits at least a step, so that it speaks before it hears?"""
+        node = self.nodes[name]
+        return isinstance(node, Delay) and node.early
+
     def shapes(self) -> dict[str, Shape]:
         """Output shape of every node. Errors: :class:`NetworkError` naming the node."""
         known: dict[str, Shape] = {}
-        delayed = [e for e in self.edges if e.delay]
-        for name in self.order():
-            incoming = {known[e.src] for e in self.sources(name) if e.src in known}
+        left = self.order()
+        while left:
+            for name in left:
+                node = self.nodes[name]
+                edges = sorted(self.sources(name), key=lambda e: e.delay > 0)
+                if isinstance(node, Input | Delay) or any(e.src in known for e in edges):
+                    into = next((known[e.src] for e in edges if e.src in known), ())
+                    try:
+                        known[name] = node.steps.shape if isinstance(node, Delay) else node.out_shape(into)
+                    except ValueError as error:
+                        raise NetworkError(f"{name}: {error}") from None
+            if not (done := [n for n in left if n in known]):
+                raise NetworkError(f"{left[0]}: nothing leads to it; connect it or remove it")
+            left = [n for n in left if n not in done]
+        for name, node in self.nodes.items():
+            incoming = {known[e.src] for e in self.sources(name)}
             if len(incoming) > 1:
                 raise NetworkError(f"{name}: inputs of different shapes {sorted(incoming)} cannot add")
-            if not incoming and not isinstance(self.nodes[name], Input):
-                raise NetworkError(f"{name}: nothing undelayed leads to it; connect it or remove it")
-            try:
-                known[name] = self.nodes[name].out_shape(next(iter(incoming), ()))
-            except ValueError as error:
-                raise NetworkError(f"{name}: {error}") from None
-        for e in delayed:
-            into = {known[s.src] for s in self.sources(e.dst)}
-            if len(into) > 1:
-                raise NetworkError(f"{e.dst}: inputs of different shapes {sorted(into)} cannot add")
-        return known
+            if isinstance(node, Delay) and incoming != {known[name]}:
+                raise NetworkError(f"{name}: takes {known[name]}, got {', '.join(map(str, incoming)) or 'nothing'}")
+        return {n: known[n] for n in self.order()}
 
     def check(self) -> None:
         """Raise :class:`NetworkError` unless the network can run: nodes, edges, order, shapes."""
@@ -362,34 +279,6 @@ class Network:
         return names[0]
 
 
-def _windows(size: Shape, kernel: Shape, stride: Pair, padding: Pair, dilation: Pair) -> Shape:
-    out = tuple(
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
-    )
-    if min(out) < 1:
-        raise ValueError(f"a window of {kernel} does not fit into {size} with padding {padding}")
-    return out
-
-
-def _check_weights(weight: Float, bias: Float | None, ndim: int) -> None:
-    if weight.ndim != ndim or not weight.size:
-        raise ValueError(f"weight must have {ndim} non-empty axes, got shape {weight.shape}")
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"bias must have shape {weight.shape[:1]}, got {bias.shape}")
-    for name, a in (("weight", weight), ("bias", bias)):
-        if a is None:
-            continue
-        if not np.issubdtype(a.dtype, np.floating):
-            raise ValueError(f"{name} must be float32 or float64, got {a.dtype}")
-        bad = np.argwhere(~np.isfinite(a))
-        if len(bad):
-            raise ValueError(
-                f"{name}{[int(i) for i in bad[0]]} is {a[tuple(bad[0])]} ({len(bad)} such values); "
-                "the training diverged: lower the learning rate or load an earlier checkpoint"
-            )
-
-
 def _node_dict(name: str, node: Node, arrays: Arrays) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for f in fields(node):
@@ -397,6 +286,8 @@ def _node_dict(name: str, node: Node, arrays: Arrays) -> dict[str, Any]:
         if isinstance(value, np.ndarray):
             arrays[f"{name}.{f.name}"] = value
             out[f.name] = {"array": f"{name}.{f.name}"}
+        elif f.name == "charge":
+            out[f.name] = Law(value).to_dict()["charge"]
         else:
             out[f.name] = value.to_dict() if isinstance(value, Law) else value
     return out
@@ -410,6 +301,8 @@ def _node_from(data: dict[str, Any], arrays: Arrays) -> Node:
     for key, value in data.items():
         if key == "law":
             data[key] = Law.from_dict(value)
+        elif key == "charge":
+            data[key] = Law.from_dict({"charge": value}).charge
         elif isinstance(value, dict):
             data[key] = arrays[value["array"]]
         elif isinstance(value, list):
@@ -422,6 +315,10 @@ def _describe(node: Node) -> str:
     if isinstance(node, Spiking):
         law = node.law
         return f"{law.charge} {law.fires} {law.threshold:g} reset {law.reset}"
-    if isinstance(node, Linear | Conv2d):
+    if isinstance(node, Weighted):
         return f"{node.kind} {tuple(node.weight.shape)}{'' if node.bias is None else ' + bias'}"
+    if isinstance(node, Delay):
+        return f"delay {node.steps.min()} to {node.steps.max()} steps"
+    if isinstance(node, Scale):
+        return f"scale {node.scale.min():g} to {node.scale.max():g}"
     return str(node)

@@ -10,8 +10,11 @@ membrane, ``s``: spike):
     Decay                     i' = i * current + x;  h = v * voltage + i'
     fires                     b = GreaterOrEqual(h, threshold) or Greater;  s = Cast(b)
     reset zero, subtract      v' = Where(b, v_reset, h);  v' = h - s * threshold
-    Linear, Conv2d, AvgPool2d Gemm(transB), Conv, AveragePool(count_include_pad)
+    Integrator                y = h, or h + offset;  v' = h
+    Linear, Conv, AvgPool2d   Gemm(transB), Conv, AveragePool(count_include_pad)
+    SumPool2d, Scale          Conv with ones, one channel a group;  Mul
     delay d of a source       q (N, D, ...), oldest first: value = q[:, D - d];  q' = Concat(q[:, 1:], s)
+    Delay node                d (N, D, ...) likewise of its input; per distinct d a Where that takes those elements
 
 Edges into one node add: those without delay first, then delayed ones, each in the order of the edge list.
 ``v - rest`` with rest 0 is left out: it has the bits of ``v``.
@@ -28,10 +31,28 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from export.network import AvgPool2d, Conv2d, Flatten, Input, Linear, Network, Node, Output, Shape, Spiking
+from export.network import (
+    AvgPool2d,
+    Conv1d,
+    Conv2d,
+    Delay,
+    Flatten,
+    Input,
+    Integrator,
+    Linear,
+    Network,
+    Node,
+    Output,
+    Scale,
+    Shape,
+    Spiking,
+    SumPool2d,
+    Weighted,
+    floats,
+)
 from export.onnx_names import input_value
 from export.program import MappingError
-from neuro.neuron import Decay, Law, NoLeak, Rate, Tau
+from neuro.neuron import Charge, Decay, Law, NoLeak, Rate, Tau
 
 
 @dataclass(frozen=True)
@@ -71,6 +92,7 @@ class Step:
         self.shapes = self.network.shapes()
         self.dtype = element_type(self.network)
         self.value: dict[str, str] = {}
+        self.heard: dict[str, str] = {}
         self.delays = {e.src: 0 for e in self.network.edges if e.delay}
         for e in self.network.edges:
             if e.delay:
@@ -80,7 +102,10 @@ class Step:
         for name, node in self.network:
             self.value[name] = self._lower(name, node)
         for source, depth in self.delays.items():
-            self._push(source, depth)
+            self._push(f"{source}.q", self.value[source], depth)
+        for name, node in self.network:
+            if isinstance(node, Delay) and node.depth:
+                self._push(f"{name}.d", self._sum(name) if node.early else self.heard[name], node.depth)
         self.emit("Identity", [self.value[self.network.output]], "y")
 
     def named(self, name: str) -> str:
@@ -105,9 +130,16 @@ class Step:
     def _lower(self, name: str, node: Node) -> str:
         if isinstance(node, Input):
             return self.named("x")
+        if isinstance(node, Delay):
+            return self._delay(name, node)
         x = self._sum(name)
-        if isinstance(node, Linear | Conv2d):
+        if isinstance(node, Weighted):
             return self._layer(name, node, x)
+        if isinstance(node, Scale):
+            self.constants[f"{name}.scale"] = node.scale
+            return self.emit("Mul", [x, f"{name}.scale"], f"{name}.out")
+        if isinstance(node, SumPool2d):
+            return self._sum_pool(name, node, x)
         if isinstance(node, AvgPool2d):
             pads = [*node.padding, *node.padding]
             return self.emit(
@@ -120,7 +152,11 @@ class Step:
                 count_include_pad=1,
             )
         if isinstance(node, Flatten):
-            return self.emit("Flatten", [x], f"{name}.out", axis=1)
+            if len(self.shapes[name]) == 1:
+                return self.emit("Flatten", [x], f"{name}.out", axis=1)
+            return self.emit("Reshape", [x, self.index(f"{name}.shape", [0, *self.shapes[name]])], f"{name}.out")
+        if isinstance(node, Integrator):
+            return self._integrator(name, node, x)
         if isinstance(node, Spiking):
             self.watched[f"{name}.s"] = self.shapes[name]
             return self._neurons(name, node.law, x)
@@ -128,7 +164,40 @@ class Step:
             return x
         raise MappingError(f"{name}: a {type(node).__name__} has no ONNX rule; exchange it before the export")
 
-    def _layer(self, name: str, node: Linear | Conv2d, x: str) -> str:
+    def _sum_pool(self, name: str, node: SumPool2d, x: str) -> str:
+        channels = self.shapes[name][0]
+        self.constants[f"{name}.ones"] = np.ones((channels, 1, *node.kernel), self.dtype)
+        return self.emit(
+            "Conv", [x, f"{name}.ones"], f"{name}.out", kernel_shape=node.kernel, strides=node.stride,
+            pads=[*node.padding, *node.padding], group=channels,
+        )  # fmt: skip
+
+    def _integrator(self, name: str, node: Integrator, x: str) -> str:
+        rest = node.charge.rest if isinstance(node.charge, Tau | Rate) else 0.0
+        self.states.append(State(f"{name}.v", self.shapes[name], rest))
+        if isinstance(node.charge, Decay):
+            self.states.append(State(f"{name}.i", self.shapes[name], 0.0))
+        h = self._charge(name, node.charge, x)
+        self.emit("Identity", [h], f"{name}.v.next")
+        return self.emit("Add", [h, self.scalar(f"{name}.offset", node.offset)], f"{name}.out") if node.offset else h
+
+    def _delay(self, name: str, node: Delay) -> str:
+        """Where takes, of one distinct delay after the other, the elements that have it."""
+        if node.depth:
+            self.states.append(State(f"{name}.d", (node.depth, *node.steps.shape), 0.0))
+        if not node.early:
+            self.heard[name] = self._sum(name)
+        total = ""
+        for d in (int(k) for k in np.unique(node.steps)):
+            x = self.heard[name] if d == 0 else self._past(f"{name}.d", node.depth - d, f"{name}.past.{d}")
+            if total:
+                mask = f"{name}.has.{d}"
+                self.constants[mask] = (node.steps == d)[None]
+                x = self.emit("Where", [mask, x, total], f"{name}.to.{d}")
+            total = x
+        return total
+
+    def _layer(self, name: str, node: Weighted, x: str) -> str:
         if input_value(self.network, name) == f"{name}.in":
             self.watched[f"{name}.in"] = _in_shape(self.network, self.shapes, name)
             x = self.emit("Identity", [x], f"{name}.in")
@@ -144,9 +213,9 @@ class Step:
             inputs,
             f"{name}.out",
             kernel_shape=node.weight.shape[2:],
-            strides=node.stride,
-            pads=[*node.padding, *node.padding],
-            dilations=node.dilation,
+            strides=[node.stride] if isinstance(node, Conv1d) else node.stride,
+            pads=[node.padding] * 2 if isinstance(node, Conv1d) else [*node.padding, *node.padding],
+            dilations=[node.dilation] if isinstance(node, Conv1d) else node.dilation,
             group=node.groups,
         )
 
@@ -160,25 +229,27 @@ class Step:
         return total
 
     def _delayed(self, source: str, delay: int, name: str) -> str:
-        place = self.index(f"{name}.at", self.delays[source] - delay)
-        return self.emit("Gather", [self.named(f"{source}.q"), place], name, axis=1)
+        return self._past(f"{source}.q", self.delays[source] - delay, name)
 
-    def _push(self, source: str, depth: int) -> None:
-        ones = self.index(f"{source}.q.axis", [1])
-        new = self.emit("Unsqueeze", [self.value[source], ones], f"{source}.q.new")
+    def _past(self, line: str, at: int, name: str) -> str:
+        return self.emit("Gather", [self.named(line), self.index(f"{name}.at", at)], name, axis=1)
+
+    def _push(self, line: str, value: str, depth: int) -> None:
+        ones = self.index(f"{line}.axis", [1])
+        new = self.emit("Unsqueeze", [value, ones], f"{line}.new")
         if depth == 1:
-            self.emit("Identity", [new], f"{source}.q.next")
+            self.emit("Identity", [new], f"{line}.next")
             return
-        end = self.index(f"{source}.q.end", [depth])
-        kept = self.emit("Slice", [self.named(f"{source}.q"), ones, end, ones], f"{source}.q.kept")
-        self.emit("Concat", [kept, new], f"{source}.q.next", axis=1)
+        end = self.index(f"{line}.end", [depth])
+        kept = self.emit("Slice", [self.named(line), ones, end, ones], f"{line}.kept")
+        self.emit("Concat", [kept, new], f"{line}.next", axis=1)
 
     def _neurons(self, name: str, law: Law, x: str) -> str:
         shape = self.shapes[name]
         self.states.append(State(f"{name}.v", shape, law.v_reset))
         if isinstance(law.charge, Decay):
             self.states.append(State(f"{name}.i", shape, 0.0))
-        h = self._charge(name, law, x)
+        h = self._charge(name, law.charge, x)
         threshold = self.scalar(f"{name}.threshold", law.threshold)
         compare = "GreaterOrEqual" if law.fires == ">=" else "Greater"
         fired = self.emit(compare, [h, threshold], f"{name}.fired")
@@ -190,8 +261,8 @@ class Step:
             self.emit("Sub", [h, drop], f"{name}.v.next")
         return s
 
-    def _charge(self, name: str, law: Law, x: str) -> str:
-        charge, v = law.charge, self.named(f"{name}.v")
+    def _charge(self, name: str, charge: Charge, x: str) -> str:
+        v = self.named(f"{name}.v")
         if isinstance(charge, NoLeak):
             return self.emit("Add", [v, x], f"{name}.h")
         if isinstance(charge, Decay):
@@ -232,13 +303,13 @@ def element_type(network: Network) -> np.dtype[Any]:
     Errors: ``MappingError`` for mixed or other types, and for float64 with a convolution or pooling, which
     onnxruntime has for float32 only.
     """
-    types = {a.dtype for _, n in network if isinstance(n, Linear | Conv2d) for a in (n.weight, n.bias) if a is not None}
+    types = {a.dtype for node in network.nodes.values() for a in floats(node)}
     if not types <= {np.dtype(np.float32), np.dtype(np.float64)} or len(types) > 1:
         found = ", ".join(sorted(str(t) for t in types))
         raise MappingError(f"{network.name}: weights of {found}; make all of them float32 before the export")
     dtype = types.pop() if types else np.dtype(np.float32)
     for name, node in network:
-        if dtype == np.float64 and isinstance(node, Conv2d | AvgPool2d):
+        if dtype == np.float64 and isinstance(node, Conv1d | Conv2d | AvgPool2d | SumPool2d):
             raise MappingError(
                 f"{name}: onnxruntime has no {type(node).__name__} in float64; "
                 "make all weights float32 before the export"

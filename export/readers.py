@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from export.kinds import NIR
-from export.network import AvgPool2d, Conv2d, Flatten, Float, Linear, Node, Pair, Spiking
+from export.network import AvgPool2d, Conv1d, Conv2d, Flatten, Float, Linear, Node, Pair, Spiking
 from neuro.neuron import Charge, Decay, Law, NoLeak, Rate, Tau
 
 
@@ -30,6 +30,14 @@ def _read_conv2d(m: Any) -> Conv2d:
         padding = tuple(p // 2 for p in full)
     bias = None if m.bias is None else array(m.bias, "bias")
     return Conv2d(array(m.weight, "weight"), bias, _pair(m.stride), _pair(padding), _pair(m.dilation), m.groups)
+
+
+def _read_conv1d(m: Any) -> Conv1d:
+    if m.padding_mode != "zeros" or isinstance(m.padding, str):
+        raise ValueError(f"has padding {m.padding!r} in mode {m.padding_mode!r}; give a number, only 'zeros' is mapped")
+    bias = None if m.bias is None else array(m.bias, "bias")
+    (stride,), (padding,), (dilation,) = m.stride, m.padding, m.dilation
+    return Conv1d(array(m.weight, "weight"), bias, stride, padding, dilation, m.groups)
 
 
 def _read_avgpool2d(m: Any) -> AvgPool2d:
@@ -132,6 +140,7 @@ def _one(value: Any, what: str) -> float:
 
 READERS: dict[str, Callable[[Any], Node]] = {
     "Linear": _read_linear,
+    "Conv1d": _read_conv1d,
     "Conv2d": _read_conv2d,
     "AvgPool2d": _read_avgpool2d,
     "Flatten": _read_flatten,

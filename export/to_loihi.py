@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,17 +20,18 @@ from export.loihi import (
     Lif,
     LoihiProgram,
     Node,
+    SparseEdge,
     effective,
 )
 from export.loihi_check import MAX_MESSAGE_BITS
 from export.lower import Link, Lowered, as_matrix, lower
-from export.network import AvgPool2d, Conv2d, Loss, Network, Shape, Spiking
-from export.place import place
+from export.network import AvgPool2d, Conv1d, Conv2d, Loss, Network, Scale, Shape, Spiking, SumPool2d
+from export.place import layout, place
 from export.program import MappingError
 from export.quantize import Quantized, quantize
 from hardware.loihi import load_profile
 
-__all__ = ["ConvEdge", "DenseEdge", "InputNode", "Lif", "LoihiProgram", "assemble", "compile_loihi"]
+__all__ = ["ConvEdge", "DenseEdge", "InputNode", "Lif", "LoihiProgram", "SparseEdge", "assemble", "compile_loihi"]
 
 
 @dataclass(frozen=True)
@@ -121,33 +122,56 @@ def assemble(
     losses: Sequence[Loss] = (),
     source_hash: str = "",
     scale: Mapping[str, float] | None = None,
+    law: Literal["lava", "hw"] = "lava",
+    late: bool = True,
 ) -> LoihiProgram:
     """A checked program from nodes and connections written by hand: weights put on their grid, cores given.
 
     Populations with ``start`` 0 that a spike can reach start as many steps late as they are connections from the
-    input. Weights off the grid of their sign mode are stored as the chip would and named in ``losses``.
-    Errors: ``ProgramError``, ``CapacityError``.
+    input; with ``late=False`` they keep it, and start with the first chip step as lava's do. Weights off the grid of
+    their sign mode are stored as the chip would and named in ``losses``; those of convolutions only under ``law="hw"``,
+    under "lava" they stay as they are. Errors: ``ProgramError``, ``CapacityError``.
     """
     placed = dict(nodes)
-    for n, depth in _depth(nodes, edges).items():
+    for n, depth in _depth(nodes, edges).items() if late else ():
         node = placed[n]
-        if isinstance(node, Lif) and node.start == 0:
+        if not isinstance(node, InputNode) and node.start == 0:
             placed[n] = replace(node, start=depth)
     kept, lost = [], list(losses)
     for e in edges:
-        legal = e if isinstance(e, ConvEdge) else replace(e, w=effective(e.w, e.sign_mode, e.num_weight_bits))
-        changed = int((legal.w != e.w).sum())
-        if changed:
-            what = f"weights from {e.src} put on the {e.sign_mode} grid, largest change in weight units"
-            lost.append(Loss(e.dst, what, float(np.abs(legal.w.astype(np.int64) - e.w).max())))
+        legal, found = _legal(e, law)
         kept.append(legal)
+        lost += found
     program = LoihiProgram(
         placed, kept, output, dt_s, profile, dict(placement or _anywhere(placed)), {}, tuple(lost), name, source_hash,
-        dict(scale or {}),
+        dict(scale or {}), law,
     )  # fmt: skip
     program.check()
-    cores, usage = place(placed, kept, program.links, load_profile(profile), chips)
-    return replace(program, placement=dict(placement or cores), usage=usage)
+    chip = load_profile(profile)
+    made = place(placed, kept, chip, chips) if placement is None else layout(placed, kept, placement, chip, chips)
+    return replace(program, placement=made.placement, usage=made.usage)
+
+
+def _legal(e: Edge, law: str) -> tuple[Edge, list[Loss]]:
+    """The connection with the weights that run, and what that changed."""
+    if e.w.size == 0:
+        return e, []
+    low, high = int(e.w.min()), int(e.w.max())
+    w = effective(e.w, e.sign_mode, e.num_weight_bits) if low >= -(2**31) and high < 2**31 else e.w
+    size = float(np.abs(w.astype(np.int64) - e.w).max())
+    if isinstance(e, ConvEdge) and law == "lava":
+        lost = []
+        if size:
+            what = f"weights of the convolution from {e.src} run as they are, a chip would store others, largest change"
+            lost.append(Loss(e.dst, what, size))
+        if e.weight_exp:
+            what = f"weight_exp of the convolution from {e.src} is ignored, as lava's Conv does; law='hw' applies it"
+            lost.append(Loss(e.dst, what, float(e.weight_exp)))
+        return e, lost
+    if not size:
+        return (e if e.w.dtype == np.int16 else replace(e, w=w)), []
+    what = f"weights from {e.src} put on the {e.sign_mode} grid, largest change in weight units"
+    return replace(e, w=w), [Loss(e.dst, what, size)]
 
 
 def _anywhere(nodes: Mapping[str, Node]) -> dict[str, npt.NDArray[np.int32]]:
@@ -171,7 +195,7 @@ def _starts(network: Network, lowered: Lowered) -> dict[str, int]:
     A spike of network step k leaves at ``k + start[src]``, and is integrated at ``k + delay + start[dst]``. The chip
     takes at least one step from one to the other: ``start[dst] >= start[src] + 1 - delay``.
     """
-    start = {network.input: 0} | dict.fromkeys(network.spiking(), 0)
+    start = {network.input: 0} | dict.fromkeys(network.spiking(), 1)
     for _ in range(len(start) + 1):
         late = [x for x in lowered.links if start[x.dst] < start[x.src] + 1 - x.delay]
         if not late:
@@ -200,8 +224,7 @@ def _timed(link: Link, start: Mapping[str, int], shapes: Mapping[str, Shape]) ->
 def _waits(link: Link, start: Mapping[str, int]) -> tuple[int, Int | None]:
     """Steps that a connection waits on the chip, and those of each synapse where they differ."""
     ahead = start[link.dst] - start[link.src] - 1
-    delays = getattr(link, "delays", None)
-    return link.delay + ahead, None if delays is None else np.where(link.weight != 0, delays, link.delay) + ahead
+    return link.delay + ahead, None if link.delays is None else link.delays + ahead
 
 
 def _refuse(network: Network, options: Options, calibration: npt.NDArray[Any] | None) -> None:
@@ -276,10 +299,11 @@ def _composed(network: Network, lowered: Lowered, options: Options) -> list[Loss
         what = "input as signed integers, not spikes: bits of a message, which binary synapses do not take"
         losses.append(Loss(network.input, what, float(options.graded_bits)))
     for name, node in network:
-        if isinstance(node, AvgPool2d):
-            losses.append(Loss(name, "pooling composed with the weights that follow, error of the composition", 0.0))
+        if isinstance(node, AvgPool2d | SumPool2d | Scale):
+            kind = "scaling" if isinstance(node, Scale) else "pooling"
+            losses.append(Loss(name, f"{kind} composed with the weights beside it, error of the composition", 0.0))
     for link in lowered.links:
-        if isinstance(network.nodes[link.label], Conv2d) and not link.conv:
+        if isinstance(network.nodes[link.label], Conv1d | Conv2d) and not link.conv:
             kernel: Any = network.nodes[link.label]
             more = float((link.weight != 0).sum() / max(1, (kernel.weight != 0).sum()))
             losses.append(Loss(link.label, "convolution runs as a matrix, stored weights for each of the kernel", more))

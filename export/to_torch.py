@@ -17,13 +17,30 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from export.network import AvgPool2d, Conv2d, Flatten, Float, Input, Linear, Network, Spiking
+from export.network import (
+    AvgPool2d,
+    Conv1d,
+    Conv2d,
+    Delay,
+    Flatten,
+    Float,
+    Input,
+    Integrator,
+    Linear,
+    Network,
+    Node,
+    Scale,
+    Spiking,
+    SumPool2d,
+    Weighted,
+)
 from neuro.methods.qat import Population
 from neuro.neuron import Law
 from neuro.surrogate import Surrogate
 
 GraphState: TypeAlias = dict[str, Any]
-"""``"law"``: neurons to state; ``"past"``: node to its last outputs, newest first; ``"s"``: spikes."""
+"""``"law"``: neurons and integrators to state; ``"past"``: node to its last outputs, newest first; ``"line"``: Delay
+nodes to their last inputs (N, depth, ...), oldest first; ``"s"``: spikes."""
 
 
 class NetworkModule(nn.Module):
@@ -45,9 +62,7 @@ class NetworkModule(nn.Module):
         self.sources = {n: network.sources(n) for n in self.plan}
         self.depth = {n: max((e.delay for e in network.targets(n)), default=0) for n in self.plan}
         self.shapes = network.shapes()
-        self.layers = nn.ModuleDict(
-            {_key(n): _layer(node, dtype) for n, node in network if isinstance(node, Linear | Conv2d | AvgPool2d)}
-        )
+        self.layers = nn.ModuleDict({_key(n): _layer(node, dtype) for n, node in network if isinstance(node, LAYERS)})
 
     def forward(self, x: Tensor, state: GraphState | None = None) -> tuple[Tensor, GraphState]:
         """One step; ``x`` is cast to the module's dtype."""
@@ -61,32 +76,45 @@ class NetworkModule(nn.Module):
             if isinstance(node, Input):
                 value[name] = self._sum(name, value, state, x)
                 continue
+            if isinstance(node, Delay):
+                value[name] = self._delayed(node, state["line"].get(name), name, value, state)
+                continue
             into = self._sum(name, value, state, None)
-            if isinstance(node, Spiking):
+            if isinstance(node, Integrator):
+                value[name], laws[name] = node.step(state["law"][name], into)
+            elif isinstance(node, Spiking):
                 spike = None if self.surrogate is None else self.surrogate.of(node.law)
                 spikes[name], laws[name] = node.law.step(state["law"][name], into, spike)
                 value[name] = spikes[name]
             elif _key(name) in self.layers:
                 value[name] = self.layers[_key(name)](into)
+            elif isinstance(node, Flatten):
+                value[name] = into.reshape(len(into), *self.shapes[name])
             else:
-                value[name] = into.flatten(1) if isinstance(node, Flatten) else into
+                value[name] = into
         past = {n: [value[n], *held[:-1]] for n, held in state["past"].items()}
-        return value[self.network.output], {"law": laws, "past": past, "s": spikes}
+        line = {
+            n: torch.cat([held[:, 1:], self._sum(n, value, state, None)[:, None]], 1)
+            for n, held in state["line"].items()
+        }
+        return value[self.network.output], {"law": laws, "past": past, "line": line, "s": spikes}
 
     def initial(self, x: Tensor) -> GraphState:
         """State before the first step, for a batch like ``x``."""
         zeros = {n: x.new_zeros((x.shape[0], *self.shapes[n])) for n in self.plan}
+        laws = {n: node.law if isinstance(node, Spiking) else node for n, node in self.network}
+        delays = {n: node for n, node in self.network if isinstance(node, Delay) and node.depth}
         return {
-            "law": {n: node.law.initial(zeros[n]) for n, node in self.network if isinstance(node, Spiking)},
+            "law": {n: law.initial(zeros[n]) for n, law in laws.items() if isinstance(law, Law | Integrator)},
             "past": {n: [zeros[n]] * d for n, d in self.depth.items() if d},
+            "line": {n: zeros[n][:, None].repeat_interleave(node.depth, 1) for n, node in delays.items()},
             "s": {},
         }
 
     def trained(self) -> Network:
         """The network with the weights as they are now. Errors: ``NetworkError`` for weights that are not finite."""
-        nodes = {n: node for n, node in self.network.nodes.items() if _key(n) in self.layers}
-        changed = {n: _weighted(node, self.layers[_key(n)]) for n, node in nodes.items() if hasattr(node, "weight")}
-        return self.network.with_nodes(**changed)
+        made = {n: _as_trained(node, self.layers[_key(n)]) for n, node in self.network if _key(n) in self.layers}
+        return self.network.with_nodes(**made)
 
     def laws(self) -> dict[str, Law]:
         """The law of each population."""
@@ -113,6 +141,16 @@ class NetworkModule(nn.Module):
                     layers[name] = max(spread, layers.get(name, 1.0))
             p.layers = [(n, cast("Any", self.layers[_key(n)]), x) for n, x in layers.items()]
         return found
+
+    def _delayed(
+        self, node: Delay, line: Tensor | None, name: str, value: dict[str, Tensor], state: GraphState
+    ) -> Tensor:
+        if line is None:
+            return self._sum(name, value, state, None)
+        steps = torch.from_numpy(node.steps.astype(np.int64)).to(line.device)
+        place = (node.depth - steps).clamp(max=node.depth - 1)[None, None].expand(len(line), 1, *steps.shape)
+        past = torch.take_along_dim(line, place, 1)[:, 0]
+        return past if node.early else torch.where(steps == 0, self._sum(name, value, state, None), past)
 
     def _sum(self, name: str, value: dict[str, Tensor], state: GraphState, start: Tensor | None) -> Tensor:
         total = start
@@ -175,33 +213,59 @@ def _feeds(network: Network, name: str, layer: str | None, spread: float) -> Ite
         node = network.nodes[e.src]
         if isinstance(node, Input | Spiking):
             yield layer, spread, e.src
-        elif isinstance(node, Linear | Conv2d):
+        elif isinstance(node, Linear | Conv1d | Conv2d):
             if layer is not None:
                 raise ValueError(f"{e.src}: another layer, {layer}, follows without neurons between; make them one")
             if spread != 1.0:
                 raise ValueError(f"{e.src}: pooling between a layer and its neurons adds weights up; pool before it")
             yield from _feeds(network, e.src, e.src, spread)
-        elif isinstance(node, AvgPool2d | Flatten):
+        elif isinstance(node, AvgPool2d | Flatten | Delay):
             size = math.prod(node.kernel) if isinstance(node, AvgPool2d) else 1
             yield from _feeds(network, e.src, layer, spread * size)
         else:
             raise ValueError(f"{e.src}: {node.kind} has no grid of the chip; train without it")
 
 
-def _weighted(node: Any, layer: Any) -> Any:
-    bias = None if node.bias is None else layer.bias.detach().cpu().numpy().copy()
-    return replace(node, weight=layer.weight.detach().cpu().numpy().copy(), bias=bias)
+def _as_trained(node: Node, layer: Any) -> Node:
+    def now(t: Tensor) -> Float:
+        return t.detach().cpu().numpy().copy()
+
+    if isinstance(node, Scale):
+        return replace(node, scale=now(layer.scale))
+    if isinstance(node, Weighted):
+        return replace(node, weight=now(layer.weight), bias=None if node.bias is None else now(layer.bias))
+    return node
 
 
-def _layer(node: Linear | Conv2d | AvgPool2d, dtype: torch.dtype) -> nn.Module:
-    if isinstance(node, AvgPool2d):
-        return nn.AvgPool2d(node.kernel, node.stride, node.padding)
+class _Scale(nn.Module):
+    """``y = s x``."""
+
+    def __init__(self, scale: Tensor) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+LAYERS = (Linear, Conv1d, Conv2d, AvgPool2d, SumPool2d, Scale)
+
+
+def _layer(node: Node, dtype: torch.dtype) -> nn.Module:
+    if isinstance(node, AvgPool2d | SumPool2d):
+        divisor = 1 if isinstance(node, SumPool2d) else None
+        return nn.AvgPool2d(node.kernel, node.stride, node.padding, divisor_override=divisor)
+    if isinstance(node, Scale):
+        return _Scale(_tensor(node.scale).to(dtype))
+    if not isinstance(node, Linear | Conv1d | Conv2d):
+        raise ValueError(f"{node.kind} is no layer")
     out, features = node.weight.shape[:2]
-    layer: nn.Linear | nn.Conv2d
+    layer: nn.Linear | nn.Conv1d | nn.Conv2d
     if isinstance(node, Linear):
         layer = nn.Linear(features, out, bias=node.bias is not None, dtype=dtype)
     else:
-        layer = nn.Conv2d(
+        kind: Any = nn.Conv1d if isinstance(node, Conv1d) else nn.Conv2d
+        layer = kind(
             features * node.groups,
             out,
             node.weight.shape[2:],

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hardware.events import ACTIVE, PART_OF, Counts, with_active
 from hardware.prices import ALL_IN, PriceTable, load_prices
 from hardware.tables import GRADES, VAGUE, Row, Source, worst
 
-Counts = Mapping[str, Mapping[str, int]]
-"""Event to node to integer, over all samples and steps of a run."""
-
-TRAFFIC = ("messages", "hops_ew", "hops_ns")
+TRAFFIC = ("messages", "hops_ew", "hops_ns", "chip_messages", "payload_bytes")
 
 
 class Span(NamedTuple):
@@ -74,7 +72,7 @@ class Bill:
     """What a run costs by one table. ``total_J``: None where an event is unpriced or none was charged.
 
     ``exempt``: event to the reason why it is free. ``uncounted``: events that the table prices and the run
-    has not.
+    has not. ``seconds``: modelled time of the run, or None.
     """
 
     table: str
@@ -89,6 +87,7 @@ class Bill:
     separate: tuple[Line, ...]
     caveats: tuple[str, ...]
     sources: Mapping[str, Source]
+    seconds: float | None = None
 
     @property
     def grade(self) -> str:
@@ -114,6 +113,27 @@ class Bill:
     def per_step(self, samples: int, steps: int) -> Span | None:
         """Total by sample and time step, in J."""
         return self.per_sample(samples * steps)
+
+    @property
+    def power_W(self) -> Span | None:
+        """Total by modelled time, in W."""
+        return None if self.total_J is None or not self.seconds else self.total_J.scaled(1.0 / self.seconds)
+
+    def edp_Js(self, samples: int) -> Span | None:
+        """Energy-delay product of one sample, in J s: its energy times its modelled time."""
+        each = self.per_sample(samples)
+        return None if each is None or self.seconds is None else each.scaled(self.seconds / samples)
+
+    def figures(self, samples: int, steps: int) -> dict[str, Any]:
+        """Energy by sample and step, time by sample, power, energy-delay product, as JSON data; None if unknown."""
+        seconds = self.seconds
+        return {
+            "per_sample_J": self.per_sample(samples),
+            "per_step_J": self.per_step(samples, steps),
+            "latency_s": None if seconds is None else seconds / samples,
+            "power_W": self.power_W,
+            "edp_Js": self.edp_Js(samples),
+        }
 
     def by_node(self) -> dict[str, Span]:
         """Energy in J of each node over its priced events; the nodes add up to the terms."""
@@ -148,12 +168,14 @@ class Bill:
             raise ValueError(f"bill: not one that this version wrote ({error}); price the run again") from None
 
 
-def price(counts: Counts, table: str | Path | PriceTable, seconds: float | None = None) -> Bill:
-    """The bill for ``counts``. ``seconds``: modelled time of the run, for lines that are powers.
+def price(counts: Counts, table: str | Path | PriceTable, seconds: float | None = None, active: str = "state") -> Bill:
+    """The bill for ``counts``. ``seconds``: modelled time of the run, for power and for lines that are powers.
 
-    Errors: ``PriceTableError`` for the table, ``ValueError`` for a count that is no integer >= 0.
+    ``active``: which updates are charged as active where a table tells them apart, see :data:`ACTIVE`.
+    Errors: ``PriceTableError`` for the table, ``ValueError`` for a count that is no integer >= 0, or not there.
     """
     prices = table if isinstance(table, PriceTable) else load_prices(table)
+    counts = with_active(counts, active)
     totals = {event: _total(event, nodes) for event, nodes in counts.items()}
     charged = {e: row for e, row in prices.prices.items() if e in totals and not _replaced(row, totals)}
     terms = tuple(_term(row, counts[event]) for event, row in charged.items())
@@ -185,8 +207,9 @@ def price(counts: Counts, table: str | Path | PriceTable, seconds: float | None 
         uncounted,
         total,
         tuple(_line(row, total, seconds) for row in prices.separate),
-        (*prices.caveats, *_missing(uncounted)),
+        (*prices.caveats, *_told_apart(charged, active), *_missing(uncounted)),
         prices.sources,
+        seconds,
     )
 
 
@@ -220,7 +243,10 @@ def _reason(event: str, prices: PriceTable, totals: Mapping[str, int]) -> str:
     found = prices.exempt.get(event)
     if found and (not found.within or found.within in totals):
         return found.reason
-    return prices.scope_reason if prices.scope == ALL_IN else ""
+    if prices.scope == ALL_IN:
+        return prices.scope_reason
+    whole = PART_OF.get(event, "")
+    return f"part of {whole}" if whole in totals else ""
 
 
 def _term(row: Row, nodes: Mapping[str, int]) -> Term:
@@ -235,6 +261,11 @@ def _line(row: Row, total: Span | None, seconds: float | None) -> Line:
     else:
         energy = None if total is None else factor.scaled(total)
     return Line(row.name, factor, row.unit, energy, row.grade, row.source, row.note)
+
+
+def _told_apart(charged: Mapping[str, Row], active: str) -> tuple[str, ...]:
+    """What active means, where the bill charges active updates."""
+    return (f"Active updates ('{active}'): {ACTIVE[active][1]}.",) if "neuron_updates_active" in charged else ()
 
 
 def _missing(uncounted: tuple[str, ...]) -> tuple[str, ...]:

@@ -12,6 +12,9 @@ import typer
 
 from export.package import PackageError, write_npz
 from sim import engines
+from sim.lava.cli import app as lava
+from sim.loop_cli import add_to as add_loop
+from sim.nir_cli import Discretization, Dt, Fires, Float32, Reset, nir_options
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +27,8 @@ app = typer.Typer(
     "spikeport run out/chip.npz --on loihi --input out/test.npz -o out/run-loihi; "
     "spikeport report out/run-* -o out.",
 )
+
+app.add_typer(lava, name="lava")
 
 Out = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 
@@ -56,15 +61,21 @@ def train(
 
 @app.command()
 def export(
-    network: Annotated[Path, typer.Argument(help="A network (.npz) that 'spikeport train' or Network.save wrote.")],
-    to: Annotated[str, typer.Option(help="Kind of program: loihi, onnx or sfq.")],
+    network: Annotated[Path, typer.Argument(help="A network: .npz of 'spikeport train' or Network.save, or .nir.")],
+    to: Annotated[str, typer.Option(help="Kind of program: loihi, netx, onnx, nir, sfq or brian.")],
     output: Out,
+    dt: Dt = None,
+    reset: Reset = None,
+    fires: Fires = None,
+    discretization: Discretization = None,
+    float32: Float32 = False,
 ) -> None:
     """Turn a network into one machine's program; say what was lost and how full the machine is.
 
-    Files other tools open: onnx writes .onnx, sfq a SPICE deck .cir, loihi integers and JSON in one .npz.
+    Files other tools open: onnx writes .onnx, nir .nir, sfq a SPICE deck .cir, netx lava-dl's HDF5 .net, brian a
+    Brian 2 script .py with its .npz; loihi writes integers and JSON in one .npz.
     """
-    kind, net = engines.load(network)
+    kind, net = engines.load(network, **nir_options(dt, reset, fires, discretization, float32))
     if kind != "network":
         raise PackageError(f"{network}: is already a {kind} program; export takes a network")
     program = engines.compile_for(to, net)
@@ -77,19 +88,51 @@ def export(
 
 
 @app.command()
+def fit(
+    network: Annotated[Path, typer.Argument(help="A network (.npz), trained or not, or a loihi program.")],
+    chip: Annotated[str, typer.Option(help="Chip profile: loihi1 or loihi2.")] = "loihi1",
+    chips: Annotated[int, typer.Option(help="Most chips to use; 0 for as many as the profile allows.", min=0)] = 0,
+    cores: Annotated[bool, typer.Option(help="Print a row for each core.")] = False,
+) -> None:
+    """Place a network on a chip before any training; print how full each resource gets, or what does not fit.
+
+    Every synapse that a layer could have counts; a loihi program is placed with the synapses that it has.
+    """
+    from export import fit as fits
+    from export.place import Layout, place
+    from hardware.loihi import load_profile
+
+    kind, net = engines.load(network)
+    made: Layout
+    if kind == "network":
+        made = fits.fit(net, profile=chip, chips=chips or None)
+    elif kind == "loihi":
+        made = place(net.nodes, net.edges, load_profile(chip), chips or None)
+    else:
+        raise PackageError(f"{network}: is a {kind} program; fit takes a network or a loihi program")
+    typer.echo(str(made) if cores else "\n  ".join([f"{made.profile.name}", *made.summary()]))
+
+
+@app.command()
 def run(
-    program: Annotated[Path, typer.Argument(help="A program, or a network, which is then exported first.")],
+    program: Annotated[Path, typer.Argument(help="A program, or a network (.npz, .nir), which is exported first.")],
     on: Annotated[str, typer.Option(help="The machine; 'spikeport machines' lists them.")],
     output: Out,
     input: Annotated[Path | None, typer.Option(help="X.npz with x as (samples, T, ...) or (samples, ...).")] = None,
     steps: Annotated[int, typer.Option(help="For x without a time axis: show it this many steps.", min=1)] = 8,
     samples: Annotated[int, typer.Option(help="Only the first so many samples; 0 for all.", min=0)] = 0,
+    dt: Dt = None,
+    reset: Reset = None,
+    fires: Fires = None,
+    discretization: Discretization = None,
+    float32: Float32 = False,
 ) -> None:
     """Run a program on a machine; write run.npz (y, probes) and run.json (counts, seed, versions).
 
+    A .nir file runs as it is, with --dt, --reset, --fires and --discretization where it does not say them itself.
     A plain .cir deck runs without --input and gives the waveforms of its .print lines.
     """
-    kind, loaded = engines.load(program)
+    kind, loaded = engines.load(program, **nir_options(dt, reset, fires, discretization, float32))
     x, labels = (None, None) if input is None else read_input(input, _input_rank(kind, loaded), steps)
     if samples and x is not None:
         x, labels = x[:samples], None if labels is None else labels[:samples]
@@ -111,6 +154,9 @@ def report(
     prices: Annotated[
         list[str] | None, typer.Option(help="MACHINE=TABLE, as in loihi=loihi1_sanafe; repeatable.")
     ] = None,
+    active: Annotated[
+        str, typer.Option(help="Neuron updates charged as active: state, all, input or fired.")
+    ] = "state",
     title: Annotated[str, typer.Option(help="Title of the report.")] = "spikeport report",
 ) -> None:
     """Price runs and write report.json and a self-contained report.html; print the table.
@@ -123,7 +169,7 @@ def report(
     tables = dict(p.split("=", 1) for p in prices or [] if "=" in p)
     if len(tables) < len(prices or []):
         raise ValueError(f"--prices takes MACHINE=TABLE, got {prices}; 'spikeport machines' lists the tables")
-    made = report_runs([Run.load(folder) for folder in runs], title=title, prices=tables)
+    made = report_runs([Run.load(folder) for folder in runs], title=title, prices=tables, active=active)
     made.save(output)
     show(made)
     typer.echo(f"wrote {output / 'report.json'} and {output / 'report.html'}")
@@ -140,6 +186,9 @@ def machines() -> None:
     typer.echo("")
     for name, title in list_tables():
         typer.echo(f"{name:<32} {title}")
+
+
+add_loop(app)
 
 
 def read_input(path: Path, rank: int | None, steps: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:

@@ -27,7 +27,8 @@ class Engine:
     """``name`` as in ``--on name``. ``kind``: the kind of program it takes; it compiles a Network to that kind.
 
     ``runner``: ``"module:function"`` with ``function(program, x, *, probes, progress) -> Run``.
-    ``needs``: importable modules, and ``extra``: what installs them. ``prices``: its default price table.
+    ``needs``: importable modules, and ``extra``: what installs them. ``prices``: its default price table. ``lacks``:
+    ``"module:function"`` that lists what else is missing, for an engine that is more than modules.
     """
 
     name: str
@@ -37,11 +38,13 @@ class Engine:
     needs: tuple[str, ...] = ()
     extra: str = ""
     prices: str | None = None
+    lacks: str = ""
 
     def missing(self) -> list[str]:
         """What is not there, with the command that installs it; empty means ready."""
         absent = [m for m in self.needs if importlib.util.find_spec(m) is None]
-        return [f"{', '.join(absent)}: pip install 'spikeport[{self.extra}]'"] if absent else []
+        found = [f"{', '.join(absent)}: pip install 'spikeport[{self.extra}]'"] if absent else []
+        return found + (_resolve(self.lacks)() if self.lacks else [])
 
 
 ENGINES = {
@@ -62,6 +65,14 @@ ENGINES = {
             "loihi-reference", "integer law, readable", "loihi", "sim.loihi.reference:run", prices="loihi1_davies2018"
         ),
         Engine(
+            "lava",
+            "lava-nc itself, in its worker",
+            "loihi",
+            "sim.lava.client:run",
+            prices="loihi1_davies2018",
+            lacks="sim.lava.setup:missing",
+        ),
+        Engine(
             "onnx",
             "onnxruntime, state in and out",
             "onnx",
@@ -70,13 +81,20 @@ ENGINES = {
             "edge",
             "cmos45_horowitz2014",
         ),
+        Engine("brian", "Brian 2 equations run by brian2", "brian", "sim.brian:run", ("brian2",), "brian"),
         Engine(
             "sfq", "junction-level transient of the deck", "sfq", "sim.sfq.network:run", ("numba",), "all", "sfq_rsfq"
         ),
     )
 }
 
-SUFFIXES = {".onnx": "onnx", ".cir": "sfq", ".inc": "sfq", ".js": "sfq"}
+OWNERS = {
+    "onnx": "export.to_onnx:OnnxProgram",
+    "sfq": "export.to_deck:SfqProgram",
+    "loihi": "export.to_loihi:LoihiProgram",
+    "brian": "export.to_brian:BrianProgram",
+}
+SUFFIXES = {".onnx": "onnx", ".cir": "sfq", ".inc": "sfq", ".js": "sfq", ".py": "brian"}
 
 
 def engine(name: str) -> Engine:
@@ -90,14 +108,16 @@ def engine(name: str) -> Engine:
 
 
 def compile_for(machine: str, network: Network, **options: Any) -> Any:
-    """The network as a program for an engine, or of a kind (``network``, ``loihi``, ``onnx``, ``sfq``).
+    """The network as a program for an engine, or of a kind (``network``, ``loihi``, ``onnx``, ``nir``, ``brian``, ...).
 
     ``options`` go to the exporter. Errors: ``MappingError`` naming node, rule and fix.
     """
     exporters = {
         "loihi": "export.to_loihi:compile_loihi",
         "onnx": "export.to_onnx:to_onnx_step",
+        "nir": "export.to_nir:to_nir",
         "sfq": "export.to_deck:to_deck",
+        "brian": "export.to_brian:to_brian",
     }
     kind = ENGINES[machine].kind if machine in ENGINES else machine
     if kind == "network":
@@ -107,20 +127,27 @@ def compile_for(machine: str, network: Network, **options: Any) -> Any:
     return _resolve(exporters[kind])(network, **options)
 
 
-def load(path: str | Path) -> tuple[str, Any]:
-    """``(kind, program or network)`` of a saved file, told by its content. Errors: ``PackageError``."""
+def load(path: str | Path, **nir: Any) -> tuple[str, Any]:
+    """``(kind, program or network)`` of a saved file, told by its content. Errors: ``PackageError``.
+
+    ``nir``: arguments of :func:`export.from_nir.from_nir`, for a ``.nir`` file.
+    """
     path = Path(path)
     if not path.is_file():
         raise PackageError(f"{path}: no such file; give a network or program that 'spikeport export' wrote")
+    if path.suffix == ".nir":
+        return "network", _resolve("export.from_nir:from_nir")(path, **nir)
+    if nir:
+        raise PackageError(f"{path}: {', '.join(nir)} are for .nir files only; this file knows, leave them out")
     if path.suffix in SUFFIXES:
         kind = SUFFIXES[path.suffix]
-        owner = {"onnx": "export.to_onnx:OnnxProgram", "sfq": "export.to_deck:SfqProgram"}[kind]
-        return kind, _resolve(owner).load(path)
+        return kind, _resolve(OWNERS[kind]).load(path)
     form = read_manifest(path).get("format")
     if form == NETWORK_FORMAT:
         return "network", Network.load(path)
-    if form == "loihi-int":
-        return "loihi", _resolve("export.to_loihi:LoihiProgram").load(path)
+    kind = {"loihi-int": "loihi", "spikeport-brian": "brian"}.get(str(form), "")
+    if kind:
+        return kind, _resolve(OWNERS[kind]).load(path)
     raise PackageError(f"{path}: holds '{form}'; 'spikeport run' takes networks and programs")
 
 

@@ -3,9 +3,9 @@
     run(network, x)                    a batch of whole samples -> Run
     step(network, state, x) -> (values, state)    pure
 
-States and values have the names of :mod:`export.to_onnx` (``<node>.v``, ``<node>.i``, ``<source>.q``;
+States and values have the names of :mod:`export.to_onnx` (``<node>.v``, ``<node>.i``, ``<source>.q``, ``<delay>.d``;
 ``<node>.s``, ``<layer>.in``), so a state goes from one engine to the other. The float type is that of the
-weights. Sums of Linear and Conv2d are numpy's matrix product: all else has the bits of the other float
+weights. Sums of Linear and Conv are numpy's matrix product: all else has the bits of the other float
 engines, these agree to rounding, and to the bit where every partial sum is exact (weights on a 2**-k grid).
 """
 
@@ -19,7 +19,24 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from export.network import AvgPool2d, Conv2d, Flatten, Input, Linear, Network, Node, Pair, Spiking
+from export.network import (
+    AvgPool2d,
+    Conv1d,
+    Conv2d,
+    Delay,
+    Flatten,
+    Input,
+    Integrator,
+    Linear,
+    Network,
+    Node,
+    Pair,
+    Scale,
+    Spiking,
+    SumPool2d,
+    Weighted,
+    floats,
+)
 from export.onnx_names import input_value
 from sim.edge import counts
 from sim.run import Run
@@ -60,8 +77,11 @@ def initial(network: Network, batch: int) -> State:
         depth = max((e.delay for e in network.targets(name)), default=0)
         if depth:
             state[f"{name}.q"] = np.zeros((batch, depth, *shapes[name]), dtype)
-        if isinstance(node, Spiking):
-            first = node.law.initial(np.zeros((batch, *shapes[name]), dtype))
+        if isinstance(node, Delay) and node.depth:
+            state[f"{name}.d"] = np.zeros((batch, node.depth, *shapes[name]), dtype)
+        if isinstance(node, Spiking | Integrator):
+            law = node.law if isinstance(node, Spiking) else node
+            first = law.initial(np.zeros((batch, *shapes[name]), dtype))
             state |= {f"{name}.{k}": a for k, a in zip("vi", first, strict=False)}
     return state
 
@@ -74,19 +94,41 @@ def step(network: Network, state: Mapping[str, Array], x: Array) -> tuple[dict[s
     x = np.asarray(x, element_type(network))
     for name in network.order():
         node = network.nodes[name]
+        if isinstance(node, Delay):
+            line = state.get(f"{name}.d")
+            value[name] = delayed(node, line, None if node.early else _arriving(network, name, value, state))
+            continue
         into = x if isinstance(node, Input) else _arriving(network, name, value, state)
-        if isinstance(node, Spiking):
-            before = tuple(state[f"{name}.{k}"] for k in "vi"[: node.law.charge.states])
-            value[name], new = node.law.step(before, into)
-            seen[f"{name}.s"] = value[name]
+        if isinstance(node, Spiking | Integrator):
+            law = node.law if isinstance(node, Spiking) else node
+            states = node.law.charge.states if isinstance(node, Spiking) else node.charge.states
+            value[name], new = law.step(tuple(state[f"{name}.{k}"] for k in "vi"[:states]), into)
             after |= {f"{name}.{k}": a for k, a in zip("vi", new, strict=False)}
+            if isinstance(node, Spiking):
+                seen[f"{name}.s"] = value[name]
         else:
             value[name] = apply(node, into)
-        if isinstance(node, Linear | Conv2d) and input_value(network, name) == f"{name}.in":
+        if isinstance(node, Weighted) and input_value(network, name) == f"{name}.in":
             seen[f"{name}.in"] = into
-    for key in (k for k in state if k.endswith(".q")):
-        after[key] = np.concatenate([state[key][:, 1:], value[key[:-2]][:, None]], axis=1)
+    for key, line in state.items():
+        if key.endswith((".q", ".d")):
+            new_last = value[key[:-2]] if key.endswith(".q") else _arriving(network, key[:-2], value, state)
+            after[key] = np.concatenate([line[:, 1:], new_last[:, None]], axis=1)
     return seen | {"x": x, "y": value[network.output]}, after
+
+
+def delayed(node: Delay, line: Array | None, into: Array | None) -> Array:
+    """What a Delay node says: ``line`` (N, depth, ...) its past inputs, oldest first; ``into`` the present one.
+
+    Each may be None where no element needs it.
+    """
+    if line is None:
+        if into is None:
+            raise ValueError("a Delay node needs its input or its past")
+        return into
+    place = np.minimum(node.depth - node.steps, node.depth - 1)[None, None]
+    past = np.take_along_axis(line, np.broadcast_to(place, (len(line), 1, *node.steps.shape)), axis=1)[:, 0]
+    return past if into is None else np.where(node.steps == 0, into, past)
 
 
 def apply(node: Node, x: Array) -> Array:
@@ -94,22 +136,26 @@ def apply(node: Node, x: Array) -> Array:
     if isinstance(node, Linear):
         y = x @ node.weight.T
         return y if node.bias is None else y + node.bias
+    if isinstance(node, Conv1d):
+        return _conv(node.conv2d(), x[:, :, None])[:, :, 0]
     if isinstance(node, Conv2d):
         return _conv(node, x)
-    if isinstance(node, AvgPool2d):
+    if isinstance(node, Scale):
+        return x * node.scale
+    if isinstance(node, AvgPool2d | SumPool2d):
         taps = _windows(x, node.kernel, node.stride, node.padding, (1, 1))
         total = np.zeros_like(taps[..., 0, 0])
         for i, j in np.ndindex(*node.kernel):  # in torch's order
             total = total + taps[..., i, j]
-        return total / math.prod(node.kernel)
+        return total / math.prod(node.kernel) if isinstance(node, AvgPool2d) else total
     if isinstance(node, Flatten):
-        return x.reshape(len(x), -1)
+        return x.reshape(len(x), *node.out_shape(x.shape[1:]))
     return x
 
 
 def element_type(network: Network) -> np.dtype[Any]:
     """float32, or what the weights have together."""
-    types = [a.dtype for _, n in network if isinstance(n, Linear | Conv2d) for a in (n.weight, n.bias) if a is not None]
+    types = [a.dtype for n in network.nodes.values() for a in floats(n)]
     return np.result_type(*types) if types else np.dtype(np.float32)
 
 

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from export.loihi import ConvEdge, DenseEdge, Edge, InputNode, Lif, LoihiProgram
+from export.loihi import (
+    ConvEdge,
+    Delta,
+    DenseEdge,
+    Edge,
+    Graded,
+    InputNode,
+    Lif,
+    LoihiProgram,
+    Node,
+    ResonateFire,
+    Sigma,
+    SigmaDelta,
+    SparseEdge,
+    Ternary,
+)
 from export.to_loihi import assemble
 
 Array = npt.NDArray[Any]
-KINDS = ("dense", "delay", "recurrent", "conv")
+KINDS = (
+    "dense", "delay", "recurrent", "conv", "sparse", "sparse delay", "reset", "ternary", "sigma delta", "resonate",
+    "graded",
+)  # fmt: skip
 
 
 class Maker:
@@ -20,6 +39,8 @@ class Maker:
     def __init__(self, kind: str, seed: int, wild: bool) -> None:
         self.kind, self.wild, self.rng = kind, wild, np.random.default_rng([KINDS.index(kind), seed, wild])
         self.bits = int(self.rng.choice([8, 16])) if wild else 0
+        if kind in ("sigma delta", "graded"):
+            self.bits = self.bits or 8
 
     def weights(self, *shape: int) -> tuple[Array, Any]:
         sign = str(self.rng.choice(["mixed", "excitatory", "inhibitory"], p=[0.6, 0.3, 0.1]))
@@ -27,6 +48,41 @@ class Maker:
         w[self.rng.random(shape) < self.rng.choice([0.0, 0.5])] = 0
         w = np.where(sign == "mixed", w, np.abs(w) if sign == "excitatory" else -np.abs(w))
         return w.astype(np.int16), sign
+
+    def population(self, *shape: int) -> Any:
+        """A population of the kind that this program is about."""
+        r, n = self.rng, int(np.prod(shape))
+        exps = [int(k) for k in r.integers(0, 3, 2)]
+        vth = int(r.choice([1, 20, 300]))
+        if self.kind == "reset":
+            many = r.random() < 0.5
+            du, dv, limit = (r.choice(a, n) if many else int(r.choice(a)) for a in ([4095, 2047], [0, 1024], [99, 600]))
+            bias = r.integers(-200, 300, n).astype(np.int16)
+            v0 = r.integers(-5000, 5000, n) if r.random() < 0.5 else None
+            period, offset = int(r.integers(2, 9)), int(r.integers(0, 12))
+            return Lif(
+                shape, du, dv, limit, bias, int(r.integers(-3, 3)), v0=v0, reset_interval=period, reset_offset=offset
+            )
+        if self.kind == "ternary":
+            bias = r.integers(-300, 300, n).astype(np.int16) if r.random() < 0.5 else None
+            du, low = int(r.choice([4095, 2047])), -int(r.choice([100, 900]))
+            return Ternary(
+                shape, du, int(r.choice([0, 1024])), int(r.choice([100, 900])), low, bias, int(r.integers(0, 3))
+            )
+        if self.kind == "sigma delta":
+            bias = r.integers(-500, 500, n) if r.random() < 0.5 else None
+            made = SigmaDelta(shape, vth, bias, str(r.choice(["relu", "unit"])), bool(r.random() < 0.5), *exps)  # type: ignore[arg-type]
+            return made if r.random() < 0.6 else Delta(shape, vth, bool(r.random() < 0.5), *exps)
+        if self.kind == "resonate":
+            period, alpha = float(r.choice([3.0, 5.5, 12.0])), float(r.choice([0.0, 0.05, 0.3]))
+            bits, swap = int(r.choice([6, 12])), bool(r.random() < 0.4)
+            limit = int(r.choice([50, 600]))
+            return ResonateFire.of_period(
+                shape, period, alpha, limit, decay_bits=bits, state_exp=exps[0], izhikevich=swap
+            )
+        if self.kind == "graded":
+            return Graded(shape, vth, bool(r.random() < 0.5)) if r.random() < 0.8 else Sigma(shape)
+        return self.lif(*shape)
 
     def lif(self, *shape: int) -> Lif:
         n, r = int(np.prod(shape)), self.rng
@@ -42,13 +98,24 @@ class Maker:
             u0=r.integers(-5000, 5000, n).astype(np.int32) if r.random() < 0.2 else None,
         )
 
+    def edge(self, src: str, dst: str, n_in: int, n_out: int) -> Edge:
+        """A connection of the kind that this program is about."""
+        made = self.dense(src, dst, n_in, n_out)
+        if self.kind == "resonate" and self.rng.random() < 0.5 and dst != "o":
+            made = replace(made, port="imag")
+        if self.kind.startswith("sparse") or (self.kind not in KINDS[:4] and self.rng.random() < 0.3):
+            return SparseEdge.of_dense(made)
+        return made
+
     def dense(self, src: str, dst: str, n_in: int, n_out: int) -> DenseEdge:
         w, sign = self.weights(n_out, n_in)
         exp = int(self.rng.choice([-6, -3, 3, 7] if self.wild else [-3, 0, 0, 1]))
         bits = int(self.rng.choice([8, 8, 7, 5, 2]))
         graded = self.bits if src == "in" and self.rng.random() < 0.8 else 0
+        if src != "in" and self.kind in ("ternary", "sigma delta", "graded"):
+            graded = 24
         edge = DenseEdge(src, dst, w, sign, exp, bits, graded)
-        if self.kind != "delay":
+        if self.kind not in ("delay", "sparse delay"):
             return edge
         if self.rng.random() < 0.5:
             return DenseEdge(src, dst, w, sign, exp, bits, graded, int(self.rng.integers(0, 9)))
@@ -63,21 +130,18 @@ class Maker:
         graded = self.bits if src == "in" else 0
         return ConvEdge(src, dst, w, sign, stride, padding, dilation, groups, num_message_bits=graded)  # type: ignore[arg-type]
 
-    def chain(self) -> tuple[dict[str, InputNode | Lif], list[Edge]]:
+    def chain(self) -> tuple[dict[str, Node], list[Edge]]:
         n = [int(k) for k in self.rng.integers(5, 60, 3)]
-        nodes = {"in": InputNode((n[0],), self.bits), "a": self.lif(n[1]), "b": self.lif(n[2]), "o": self.lif(4)}
-        edges: list[Edge] = [
-            self.dense("in", "a", n[0], n[1]),
-            self.dense("a", "b", n[1], n[2]),
-            self.dense("b", "o", n[2], 4),
-        ]
+        nodes: dict[str, Node] = {"in": InputNode((n[0],), self.bits)}
+        nodes |= {"a": self.population(n[1]), "b": self.population(n[2]), "o": self.lif(4)}
+        edges = [self.edge("in", "a", n[0], n[1]), self.edge("a", "b", n[1], n[2]), self.edge("b", "o", n[2], 4)]
         if self.rng.random() < 0.5:
-            edges.append(self.dense("in", "o", n[0], 4))
+            edges.append(self.edge("in", "o", n[0], 4))
         if self.kind == "recurrent":
             edges += [self.dense("a", "a", n[1], n[1]), self.dense("o", "a", 4, n[1])]
         return nodes, edges
 
-    def images(self) -> tuple[dict[str, InputNode | Lif], list[Edge]]:
+    def images(self) -> tuple[dict[str, Node], list[Edge]]:
         groups = int(self.rng.integers(1, 3))
         shape = (groups * int(self.rng.integers(1, 4)), *self.rng.integers(5, 10, 2).tolist())
         first = self.conv("in", "a", shape, 4 * groups, groups)
@@ -85,7 +149,8 @@ class Maker:
         second = self.conv("a", "b", middle, 6, 1)
         last = second.out_shape(middle)
         n, m = int(np.prod(middle)), int(np.prod(last))
-        nodes = {"in": InputNode(shape, self.bits), "a": self.lif(*middle), "b": self.lif(*last), "o": self.lif(5)}
+        nodes: dict[str, Node] = {"in": InputNode(shape, self.bits), "a": self.lif(*middle)}
+        nodes |= {"b": self.lif(*last), "o": self.lif(5)}
         edges: list[Edge] = [first, second, self.dense("b", "o", m, 5)]
         return nodes, [*edges, self.dense("a", "o", n, 5)] if self.rng.random() < 0.5 else edges
 

@@ -41,3 +41,34 @@ def test_digits_walks_the_whole_way(tmp_path: Path) -> None:
         answers = (z["y"].sum(axis=(1, 2)) > 0).astype(int)
         assert (answers == z["labels"]).all()
         assert set(z["labels"]) == {0, 1}
+
+
+@pytest.mark.slow
+def test_cartpole_is_balanced_by_the_chip(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, ROOT / "examples" / "cartpole.py", out]
+    done = subprocess.run([str(c) for c in command], cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for part in ("p99", "real-time factor, here", "real-time factor, modelled chip", "equal bit for bit"):
+        assert part in done.stdout, part
+    loop = json.loads((out / "loop.json").read_text())
+    assert len(loop["returns"]) == 20
+    assert np.mean(loop["returns"]) >= 475  # reward_threshold of gymnasium's registry
+    assert loop["complete"]
+    assert 0 < loop["chip_s"]["p50"] < 0.02
+    assert 0 < loop["wall_s"]["act"]["p50"] <= loop["wall_s"]["act"]["p99"]
+    assert "loihi1_davies2018" in (out / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_signal_is_followed_better_than_by_p_and_pi(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, ROOT / "examples" / "follow.py", out]
+    done = subprocess.run([str(c) for c in command], cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "loihi-reference: equal bit for bit" in done.stdout
+    errors = json.loads((out / "loop.json").read_text())["figures"]
+    chip, p, pi, teacher = (errors[f"tracking error (rms), {k}"] for k in ("chip", "P", "PI", "teacher"))
+    assert teacher < pi < p
+    assert chip < pi
+    assert chip < 1.1 * teacher

@@ -12,12 +12,11 @@ from loihi_programs import KINDS, program
 from export import Edge, Input, Linear, Network, Output, Spiking
 from export.loihi import DenseEdge, InputNode, Lif, LoihiProgram
 from export.package import PackageError
-from export.place import routes
 from export.to_loihi import assemble, compile_loihi
 from hardware.loihi import load_profile
 from neuro.neuron import Decay, Law
 from sim import numpy_engine
-from sim.loihi import counting, engine, reference
+from sim.loihi import counting, engine, reference, steps
 
 SEEDS = range(8)
 
@@ -28,7 +27,7 @@ def test_engines_agree_bit_for_bit(kind: str, wild: bool) -> None:
     fired = total = wrapped = 0
     for seed in SEEDS:
         made, x = program(kind, seed, wild)
-        probes = tuple(f"{n}.{k}" for n in made.lifs for k in "suv")
+        probes = tuple(f"{n}.{k}" for n, p in made.populations.items() for k in ("s", *p.states))
         want = reference.run(made, x, probes=probes)
         for numba in (True, False):
             got = engine.run(made, x, probes=probes, numba=numba)
@@ -39,11 +38,11 @@ def test_engines_agree_bit_for_bit(kind: str, wild: bool) -> None:
             assert got.counts == want.counts
             assert got.notes == want.notes
             assert got.machine_s == want.machine_s
-        fired += sum(int(want.probes[p].sum()) for p in probes if p.endswith(".s"))
+        fired += sum(np.count_nonzero(want.probes[p]) for p in probes if p.endswith(".s"))
         total += sum(want.probes[p].size for p in probes if p.endswith(".s"))
         wrapped += any("wrapped" in n for n in want.notes)
-    assert 0.005 < fired / total < 0.9
-    assert (wrapped > 0) == wild
+    assert 0.005 < fired / total < 0.95
+    assert wild == (wrapped > 0) or kind in KINDS[4:]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -57,9 +56,9 @@ def test_stepping_is_running(kind: str) -> None:
         y, fast = engine.step(made, fast, now)
         again, slow = reference.step(made, slow, now)
         assert (y == again).all()
-        for n in made.lifs:
-            assert (fast.plan.outward(n, fast.u[n]) == slow.u[n]).all()
-            assert (fast.plan.outward(n, fast.v[n]) == slow.v[n]).all()
+        for n in made.populations:
+            for variable in made.populations[n].states:
+                assert (fast.read(n, variable) == slow.vars[n][variable]).all()
         ys.append(y)
     assert (np.stack(ys, 1)[:, made.latency :] == want).all()
 
@@ -134,9 +133,9 @@ def test_engines_count_what_a_recount_of_spikes_says() -> None:
     for kind in KINDS:
         made, x = program(kind, 21)
         done = engine.run(made, x, probes=made.watched)
-        spikes = {n: done.probes[f"{n}.s"].reshape(-1, made.size(n)).astype(np.int64) for n in made.lifs}
+        spikes = {n: (done.probes[f"{n}.s"] != 0).reshape(-1, made.size(n)).astype(np.int64) for n in made.populations}
         spikes["in"] = (x.reshape(-1, made.size("in")) != 0).astype(np.int64)
-        events, messages = dict.fromkeys(made.lifs, 0), dict.fromkeys(made.nodes, 0)
+        events, messages = dict.fromkeys(made.populations, 0), dict.fromkeys(made.nodes, 0)
         for n, s in spikes.items():
             goes = np.zeros((made.size(n), 1000), bool)
             for e, (of, to) in zip(made.edges, made.links, strict=True):
@@ -182,8 +181,9 @@ def test_time_of_a_step_is_the_slowest_core_and_the_barrier() -> None:
                 n["h"] * (timing.axon_in_s + 4 * timing.synapse_s),
             ]
             want += max(*generate, *receive) + timing.sync_s(2)
-        got = counting.seconds(made, rasters, routes(made), timing)
-        assert got == pytest.approx(want, rel=1e-12), name
+        got = steps.chip_seconds(made, rasters, timing)
+        assert len(got) == 32
+        assert got.sum() == pytest.approx(want, rel=1e-12), name
 
 
 def test_barrier_is_linear_between_tiles() -> None:

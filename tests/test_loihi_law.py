@@ -8,7 +8,22 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from export.loihi import ConvEdge, DenseEdge, InputNode, Lif, LoihiProgram, effective, lava_kernel
+from export.loihi import (
+    ConvEdge,
+    Delta,
+    DenseEdge,
+    Graded,
+    InputNode,
+    Lif,
+    LoihiProgram,
+    ResonateFire,
+    Sigma,
+    SigmaDelta,
+    SparseEdge,
+    Ternary,
+    effective,
+    lava_kernel,
+)
 from export.to_loihi import assemble
 from sim.loihi import engine, reference
 from sim.run import Run
@@ -266,3 +281,141 @@ def test_input_that_is_no_message_is_refused(run: Any) -> None:
         run(one(), np.zeros((1, 4, 2)))
     with pytest.raises(ValueError, match=r"no probe 'h\.w'; there are h\.s"):
         run(one(), np.zeros((1, 4, 1)), probes=("h.w",))
+
+
+def through(run: Any, node: Any, x: list[int], probe: str = "h.s", w: int = 1, **edge: Any) -> list[int]:
+    """One input line of 16 bits into one neuron of ``node``, through a weight of 1."""
+    edges = [DenseEdge("in", "h", np.array([[w]], np.int16), "excitatory" if w > 0 else "inhibitory", **edge)]
+    program = assemble({"in": InputNode((1,), 16), "h": node}, edges, "h")
+    return series(run, program, x, probe)
+
+
+def test_ternary_sends_both_signs_and_resets_on_either(run: Any) -> None:
+    node = Ternary((1,), 4095, 0, 10, -5)
+    x = [10, 1, -5, -1, 0, 11]
+    assert through(run, node, x, num_message_bits=16) == [0, 1, 0, -1, 0, 1]  # neither threshold fires on equality
+    assert through(run, node, x, "h.v", num_message_bits=16) == [640, 0, -320, 0, 0, 0]
+
+
+def test_a_negative_message_counts_as_one_on_a_binary_synapse_and_is_refused(run: Any) -> None:
+    assert through(run, Lif((1,), 4095, 0, 1000), [-1, 0, -9], "h.v", w=3) == [192, 192, 384]
+    nodes = {"in": InputNode((1,), 16), "t": Ternary((1,), 4095, 0, 1, -1), "h": Lif((1,), 4095, 0, 99)}
+    w = np.array([[2]], np.int16)
+    edges = [DenseEdge("in", "t", w, "mixed", num_message_bits=16), DenseEdge("t", "h", w, "mixed")]
+    with pytest.raises(ValueError, match=r"t -> h: t sends signed integers \(ternary\).*num_message_bits"):
+        assemble(nodes, edges, "h")
+
+
+def test_sigma_sums_and_delta_sends_changes_with_their_residue(run: Any) -> None:
+    assert through(run, Sigma((1,)), [3, 0, -5], num_message_bits=16) == [3, 3, -2]
+    x = [3, 7, 7, 0]
+    # y - act + residue: 3 (kept), 4 + 3 = 7 sent, 0, -7 sent
+    assert through(run, Delta((1,), 5), x, num_message_bits=16) == [0, 7, 0, -7]
+    assert through(run, Delta((1,), 5), x, "h.residue", num_message_bits=16) == [3, 0, 0, 0]
+    # spike_exp 1, state_exp 2: inputs << 3, threshold 40, messages >> 2
+    assert through(run, Delta((1,), 5, spike_exp=1, state_exp=2), x, num_message_bits=16) == [0, 14, 0, -14]
+
+
+def test_delta_with_cumulative_error_fires_on_the_sum_of_changes(run: Any) -> None:
+    x = [3, 3, 3]
+    # d = 3, then 0 + residue 3 twice; error 3, 6 (fires d = 3, cleared), then d = 0 leaves it 0
+    assert through(run, Delta((1,), 5, cum_error=True), x, num_message_bits=16) == [0, 3, 0]
+    assert through(run, Delta((1,), 5, cum_error=True), x, "h.error", num_message_bits=16) == [3, 0, 0]
+
+
+def test_sigma_delta_activates_the_sum_with_its_bias(run: Any) -> None:
+    x = [4, 0, -20, 20]
+    relu = SigmaDelta((1,), 3, np.array([1]))
+    # sigma 4, 4, -16, 4; act 5, 5, 0, 5; changes 5, 0, -5, 5
+    assert through(run, relu, x, num_message_bits=16) == [5, 0, -5, 5]
+    assert through(run, relu, x, "h.sigma", num_message_bits=16) == [4, 4, -16, 4]
+    unit = SigmaDelta((1,), 3, np.array([1]), "unit")
+    assert through(run, unit, x, num_message_bits=16) == [5, 0, -20, 20]
+
+
+def test_resonator_turns_and_fires_on_the_way_up(run: Any) -> None:
+    # period 4, no decay, 6 bits: cos = int(64 cos(pi / 2)) = 0, sin = 64: (re, im) -> (-im, re)
+    node = ResonateFire.of_period((1,), 4.0, 0.0, 10, decay_bits=6)
+    assert (node.cos_decay, node.sin_decay) == (0, 64)
+    x = [20, 0, 0, 0, 0, 0]
+    assert through(run, node, x, "h.real", num_message_bits=16) == [20, 0, -20, 0, 20, 0]
+    assert through(run, node, x, "h.imag", num_message_bits=16) == [0, 20, 0, -20, 0, 20]
+    assert through(run, node, x, num_message_bits=16) == [0, 0, 0, 0, 1, 0]  # im from -20 to 0 with re >= 10
+    iz = ResonateFire.of_period((1,), 4.0, 0.0, 10, decay_bits=6, izhikevich=True)
+    assert through(run, iz, x, num_message_bits=16) == [0, 1, 0, 0, 0, 0]
+    assert through(run, iz, x, "h.imag", num_message_bits=16) == [0, 9, 0, -9, 0, 9]
+    assert through(run, iz, x, "h.imag", num_message_bits=16, port="imag")[:2] == [9, 0]
+
+
+def test_resonator_decays_toward_zero(run: Any) -> None:
+    node = ResonateFire((1,), 0, 32, 6, 1000)  # re and im halve
+    assert through(run, node, [-7, 0, 0, 0], "h.real", num_message_bits=16) == [-7, -3, -1, 0]
+
+
+def test_graded_vector_sends_what_passes_its_threshold(run: Any) -> None:
+    x = [5, 6, -6, -5]
+    assert through(run, Graded((1,), 5), x, num_message_bits=16) == [0, 6, -6, 0]
+    assert through(run, Graded((1,), 5, relu=True), x, num_message_bits=16) == [0, 6, 0, 0]
+
+
+def test_lif_reset_clears_before_the_step_of_its_offset(run: Any) -> None:
+    program = assemble(
+        {"in": InputNode((1,)), "h": Lif((1,), -1, 0, 99999, reset_interval=3, reset_offset=2)},
+        [DenseEdge("in", "h", np.array([[1]], np.int16), "excitatory")],
+        "h",
+        late=False,
+    )
+    # lava's steps 2 and 5 are chip steps 1 and 4; what arrives in them still counts
+    assert series(run, program, [1, 0, 0, 1, 0, 0], "h.u") == [0, 64, 64, 64, 64, 64]
+    assert series(run, program, [1, 0, 0, 1, 0, 0], "h.v") == [0, 64, 128, 192, 64, 128]
+
+
+def test_numbers_may_differ_from_neuron_to_neuron(run: Any) -> None:
+    node = Lif((2,), np.array([4095, -1]), np.array([0, 2048]), np.array([1, 100]), v0=np.array([64, 640]))
+    program = assemble(
+        {"in": InputNode((1,)), "h": node},
+        [DenseEdge("in", "h", np.array([[1], [2]], np.int16), "excitatory")],
+        "h",
+    )
+    done = run(program, np.array([0, 1, 0]).reshape(1, 3, 1), probes=("h.s", "h.v"))
+    assert done.probes["h.s"][0].tolist() == [[0, 0], [1, 0], [0, 0]]
+    assert done.probes["h.v"][0].tolist() == [[64, 320], [0, 288], [0, 272]]
+
+
+def test_sparse_is_dense_with_the_synapses_that_there_are(run: Any) -> None:
+    w = np.array([[0, 4, -6], [8, 0, 0]], np.int16)
+    dense = DenseEdge("in", "h", w, "mixed", -1, delays=np.array([[0, 2, 0], [1, 0, 0]]))
+    nodes = {"in": InputNode((3,)), "h": Lif((2,), 4095, 0, 999)}
+    x = np.zeros((1, 5, 3), np.int8)
+    x[0, 0] = 1
+    v = [run(assemble(nodes, [e], "h"), x, probes=("h.v",)).probes["h.v"] for e in (dense, SparseEdge.of_dense(dense))]
+    assert v[0][0].tolist() == [[-192, 0], [-192, 256], [-64, 256], [-64, 256], [-64, 256]]
+    assert (v[0] == v[1]).all()
+
+
+def test_hw_law_prepares_and_shifts_a_convolution(run: Any) -> None:
+    edge = ConvEdge("in", "h", np.array([[[[101]]]], np.int16), "mixed", weight_exp=2)
+    nodes = {"in": InputNode((1, 1, 1)), "h": Lif((1, 1, 1), 4095, 0, 131071)}
+    found = {}
+    for law in ("lava", "hw"):
+        program = assemble(nodes, [edge], "h", law=law)  # type: ignore[arg-type]
+        found[law] = run(program, np.ones((1, 1, 1, 1, 1), np.int8), probes=("h.v",)).probes["h.v"].ravel().tolist()
+        assert [x.what.split(",")[0] for x in program.losses] == {
+            "lava": [
+                "weights of the convolution from in run as they are",
+                "weight_exp of the convolution from in is ignored",
+            ],
+            "hw": ["weights from in put on the mixed grid"],
+        }[law]
+    assert found == {"lava": [101 * 64], "hw": [100 * 4 * 64]}
+
+
+def test_hw_law_refuses_a_current_that_wraps(run: Any) -> None:
+    program = assemble(
+        {"in": InputNode((1,), 16), "h": Lif((1,), 4095, 0, 131071)},
+        [DenseEdge("in", "h", np.array([[254]], np.int16), "mixed", num_message_bits=16)],
+        "h",
+        law="hw",
+    )
+    with pytest.raises(ValueError, match=r"h: the current left 24 bits and wrapped"):
+        run(program, np.array([[[520]]]))

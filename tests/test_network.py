@@ -209,7 +209,7 @@ REFUSED: dict[str, tuple[Callable[[], Network], str]] = {
     ),
     "lonely": (
         lambda: Network({"a": Input((4,)), "s": Spiking(), "b": Output()}, [Edge("a", "b")]),
-        "^s: nothing undelayed leads to it",
+        "^s: nothing leads to it",
     ),
     "unknown end": (
         lambda: Network({"a": Input((4,)), "b": Output()}, [Edge("a", "x")]),

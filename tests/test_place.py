@@ -11,7 +11,8 @@ import pytest
 
 from export import CapacityError
 from export.loihi import ConvEdge, DenseEdge, Edge, InputNode, Lif
-from export.place import place, routes
+from export.place import place
+from export.routes import routes
 from export.to_loihi import assemble
 from hardware.loihi import LIMITS, TIMES, load_profile
 from hardware.tables import load_table
@@ -29,8 +30,8 @@ def dense(src: str, dst: str, n_in: int, n_out: int, **kwargs: Any) -> DenseEdge
 
 def placed(nodes: Any, edges: list[Edge], chips: int | None = None, **limits: int) -> Any:
     profile = replace(LOIHI1, limits=dict(LOIHI1.limits) | limits)
-    links = [e.links(nodes[e.src].shape, nodes[e.dst].shape) for e in edges]
-    return place(nodes, edges, links, profile, chips)
+    found = place(nodes, edges, profile, chips)
+    return found.placement, found.usage
 
 
 def test_limits_are_those_of_the_papers() -> None:
@@ -157,7 +158,7 @@ def test_a_spike_sends_one_message_to_each_core_that_it_has_a_synapse_on() -> No
     assert way.messages.tolist() == [2, 1]
     assert way.hops_ew.tolist() == [1, 1]  # core 0 to 22: tile (1, 1); core 5 on tile (0, 1) to 17 on (1, 0)
     assert way.hops_ns.tolist() == [1, 1]
-    assert way.synapses[0, [1, 17, 22]].tolist() == [2, 0, 1]
+    assert way.synapses["dense"].toarray()[0, [1, 17, 22]].tolist() == [2, 0, 1]
     assert routes(program)["h"].messages.tolist() == [0, 0, 0, 0]
 
 

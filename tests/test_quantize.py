@@ -385,13 +385,13 @@ def test_bias_before_a_delay_is_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"vth": 0}, r"h: vth must be in \[1, 131071\], got 0"),
-        ({"vth": 131072}, r"h: vth must be in"),
+        ({"vth": 0}, r"h: vth must be in \[1, 131072\], got 0"),
+        ({"vth": 131073}, r"h: vth must be in"),
         ({"du": 4096}, r"h: du must be in \[-1, 4095\]"),
-        ({"dv": 4096}, r"h: dv must be in \[0, 4095\]"),
+        ({"dv": 4097}, r"h: dv must be in \[0, 4096\]"),
         ({"bias": np.array([5000])}, r"h: bias must be in \[-4096, 4095\], got 5000"),
         ({"bias": np.zeros(2, int)}, r"h: bias must have shape \(1,\)"),
-        ({"bias_exp": 8}, r"h: bias_exp must be in \[0, 7\]"),
+        ({"bias_exp": 8}, r"h: bias_exp must be in \[-13, 7\]"),
         ({"reset": "soft"}, r"h: reset must be"),
     ],
 )

@@ -34,7 +34,7 @@ from torch.nn.utils import parametrize
 from neuro.modules import Recurrent, Spiking, Stack
 from neuro.neuron import Charge, Decay, Law, NoLeak, Rate, Tau
 
-Weighted: TypeAlias = nn.Linear | nn.Conv2d
+Weighted: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
 WRAP = 2**17
 """Weight units that a current may reach: 2^23 of 1/64 each."""
 
@@ -66,10 +66,10 @@ class Population:
 def prepare(module: nn.Module, *, payload: int = 1) -> nn.Module:
     """A copy of a trained ``module`` that computes on the chip's grid; its weights train on.
 
-    Taken: ``Stack`` and ``nn.Sequential`` of Linear, Conv2d, BatchNorm (folded), AvgPool2d before a layer, Flatten,
-    Dropout and this package's spiking modules; and what ``export.to_torch`` makes, with a surrogate, of any network
-    that ``from_torch`` reads: SpikingJelly's, residual ones, loops. ``payload``: largest magnitude of the input's
-    messages. Errors: ``ValueError`` naming the module, the rule and the fix.
+    Taken: ``Stack`` and ``nn.Sequential`` of Linear, Conv1d, Conv2d, BatchNorm (folded), AvgPool2d before a layer,
+    Flatten, Dropout and this package's spiking modules; and what ``export.to_torch`` makes, with a surrogate, of any
+    network that ``from_torch`` reads: SpikingJelly's, residual ones, loops. ``payload``: largest magnitude of the
+    input's messages. Errors: ``ValueError`` naming the module, the rule and the fix.
     """
     out: Any = copy.deepcopy(module)
     found = out.populations(payload) if hasattr(out, "populations") else list(_populations(out, payload))
@@ -265,7 +265,7 @@ def _populations(module: nn.Module, payload: int) -> Iterator[Population]:
                 waiting.fixed.append(1.0 / spread)
             yield waiting
             waiting, spread, before = Population("", Law()), 1.0, None
-        elif isinstance(m, nn.Linear | nn.Conv2d):
+        elif isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d):
             if waiting.layers:
                 raise ValueError(f"{path}: two layers in a row without neurons between; make them one")
             waiting.layers.append((path, m, spread))

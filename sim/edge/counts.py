@@ -28,9 +28,25 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from export.network import AvgPool2d, Conv2d, Flatten, Input, Linear, Network, Output, Spiking
+from export.network import (
+    AvgPool2d,
+    Conv1d,
+    Conv2d,
+    Delay,
+    Flatten,
+    Input,
+    Integrator,
+    Linear,
+    Network,
+    Output,
+    Scale,
+    Spiking,
+    SumPool2d,
+    Weighted,
+    floats,
+)
 from export.onnx_names import input_value
-from neuro.neuron import Decay, Law, NoLeak
+from neuro.neuron import Charge, Decay, Law, NoLeak
 from sim.run import Counts, Run, versions
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -42,19 +58,18 @@ STATIC = ("macs", "elementwise_ops", "neuron_updates", "weight_bytes", "activati
 
 def law_ops(law: Law) -> int:
     """Elementwise operations of one neuron in one step: charge, comparison, reset."""
-    charge = law.charge
+    return _charge_ops(law.charge) + 1 + (1 if law.reset == "zero" else 2)
+
+
+def _charge_ops(charge: Charge) -> int:
     if isinstance(charge, NoLeak):
-        n = 1
-    elif isinstance(charge, Decay):
-        n = 4
-    else:
-        n = 3 + (charge.rest != 0)
-    return n + 1 + (1 if law.reset == "zero" else 2)
+        return 1
+    return 4 if isinstance(charge, Decay) else 3 + (charge.rest != 0)
 
 
 def layers(network: Network) -> list[str]:
     """Names of the nodes with weights, in execution order."""
-    return [n for n, node in network if isinstance(node, Linear | Conv2d)]
+    return [n for n, node in network if isinstance(node, Weighted)]
 
 
 def work(network: Network) -> Counts:
@@ -64,12 +79,12 @@ def work(network: Network) -> Counts:
     out: Counts = {event: {} for event in STATIC}
     for name, node in network:
         edges = network.sources(name)
-        weights = (node.weight, node.bias) if isinstance(node, Linear | Conv2d) else ()
-        if isinstance(node, Linear | Conv2d):
+        if isinstance(node, Weighted):
             out["macs"][name] = size[name] * math.prod(node.weight.shape[1:])
-            out["weight_bytes"][name] = sum(a.nbytes for a in weights if a is not None)
+        if floats(node):
+            out["weight_bytes"][name] = sum(a.nbytes for a in floats(node))
         ops = (len(edges) - 1) * size[edges[0].src] if edges else 0
-        ops += _ops(node, weights) * size[name]
+        ops += _ops(node) * size[name]
         if isinstance(node, Spiking):
             out["neuron_updates"][name] = size[name]
         if ops:
@@ -77,7 +92,8 @@ def work(network: Network) -> Counts:
         depth = max((e.delay for e in network.targets(name)), default=0)
         values = 2 * depth * size[name]  # a delay line moves by one place
         if not isinstance(node, Input | Output | Flatten):
-            states = node.law.charge.states if isinstance(node, Spiking) else 0
+            charge = node.law.charge if isinstance(node, Spiking) else getattr(node, "charge", None)
+            states = charge.states if charge is not None else node.depth if isinstance(node, Delay) else 0
             values += sum(size[e.src] for e in edges) + (1 + 2 * states) * size[name]
         if values:
             out["activation_bytes"][name] = values * itemsize(network)
@@ -86,7 +102,7 @@ def work(network: Network) -> Counts:
 
 def itemsize(network: Network) -> int:
     """Bytes of one value: those of the weights' type, 4 without weights."""
-    sizes = [node.weight.itemsize for _, node in network if isinstance(node, Linear | Conv2d)]
+    sizes = [a.itemsize for node in network.nodes.values() for a in floats(node)]
     return max(sizes, default=4)
 
 
@@ -98,9 +114,12 @@ def fanout(network: Network, layer: str) -> Ints:
     node, shapes = network.nodes[layer], network.shapes()
     if isinstance(node, Linear):
         return np.asarray(np.count_nonzero(node.weight, axis=0), np.int64)
+    c, *size = shapes[network.sources(layer)[0].src]
+    out_size = shapes[layer][1:]
+    if isinstance(node, Conv1d):
+        node, size, out_size = node.conv2d(), [1, *size], (1, *out_size)
     if not isinstance(node, Conv2d):
         raise ValueError(f"{layer}: a {type(node).__name__} has no weights; layers are {layers(network)}")
-    c, *size = shapes[network.sources(layer)[0].src]
     taps = (node.weight != 0).reshape(node.groups, -1, *node.weight.shape[1:]).sum(axis=1, dtype=np.int64)
     taps = taps.reshape(c, *node.weight.shape[2:])
     rows, columns = (
@@ -108,7 +127,7 @@ def fanout(network: Network, layer: str) -> Ints:
         for n, k, m, s, p, d in zip(
             size,
             node.weight.shape[2:],
-            shapes[layer][1:],
+            out_size,
             node.stride,
             node.padding,
             node.dilation,
@@ -233,12 +252,16 @@ def _checked(network: Network, x: Array) -> Array:
     return x
 
 
-def _ops(node: object, weights: tuple[Any, ...]) -> int:
+def _ops(node: object) -> int:
     if isinstance(node, Spiking):
         return law_ops(node.law)
-    if isinstance(node, AvgPool2d):
-        return math.prod(node.kernel)  # k - 1 additions and a division
-    return int(bool(weights) and weights[1] is not None)
+    if isinstance(node, Integrator):
+        return _charge_ops(node.charge) + (node.offset != 0)
+    if isinstance(node, AvgPool2d | SumPool2d):
+        return math.prod(node.kernel) - isinstance(node, SumPool2d)  # k - 1 additions, and the division of a mean
+    if isinstance(node, Scale):
+        return 1
+    return int(isinstance(node, Weighted) and node.bias is not None)
 
 
 def _lands(size: int, kernel: int, out: int, stride: int, padding: int, dilation: int) -> Ints:

@@ -20,39 +20,54 @@ import numpy as np
 import numpy.typing as npt
 
 from export.loihi import InputNode, LoihiProgram
-from sim.loihi import fallback
 from sim.loihi import plan as plans
-from sim.loihi.counting import Activity, checked, finish
+from sim.loihi.counting import Activity, checked, finish, message_type
 from sim.loihi.plan import Plan
 from sim.run import Run
 
 Array = npt.NDArray[Any]
 ROWS = 2**21
 """Elements of the input-current buffer of a population (8 MiB in int32); longer runs go in pieces."""
-_NONE = np.zeros((0, 0), np.int32)
+NO_TRACE = np.zeros((0, 0, 0), np.int32)
 _PLANS: WeakKeyDictionary[LoihiProgram, dict[bool | None, Plan]] = WeakKeyDictionary()
 _LOCK = Lock()
 
 
 @dataclass
 class State:
-    """Before chip step ``t``, per population in the engine's order: ``u, v (samples, neurons)`` int32.
+    """Before chip step ``t``, per population in the engine's order: ``x (variables, samples, neurons)`` int32.
 
-    ``rings (samples, slots, neurons)``: input current of the steps to come; the slot of step t is ``t % slots``.
+    ``rings (slots, ports, samples, neurons)``: input current of the steps to come; step t has slot ``t % slots``.
+    ``s (samples, neurons)``: messages of the last step.
     """
 
     plan: Plan
     t: int
-    u: dict[str, Array]
-    v: dict[str, Array]
+    x: dict[str, Array]
     rings: dict[str, Array]
     s: dict[str, Array]
     flags: dict[str, Array]
 
+    def __post_init__(self) -> None:
+        """What :func:`_advance` goes through: views, made once."""
+        samples = self.s[self.plan.program.output].shape[0]
+        self.moves, self.sends = [], []
+        for n, p in self.plan.program.populations.items():
+            ring, x, s = self.rings[n], self.x[n], self.s[n]
+            own = ring.reshape(*ring.shape[:2], 1, s.size), x.reshape(len(x), s.size), s.reshape(1, s.size)
+            self.moves.append((p.start, self.plan.fire(n, samples), *own, self.flags[n]))
+        for n, parts in self.plan.out_of.items():
+            self.sends += [(part, self.s.get(n), self.rings[part.dst]) for part in parts]
+
     def copy(self) -> State:
         """An independent copy."""
-        parts = ({k: a.copy() for k, a in d.items()} for d in (self.u, self.v, self.rings, self.s, self.flags))
+        parts = ({k: a.copy() for k, a in d.items()} for d in (self.x, self.rings, self.s, self.flags))
         return State(self.plan, self.t, *parts)
+
+    def read(self, node: str, variable: str) -> Array:
+        """A variable of a population, ``(samples, neurons)`` in C order."""
+        k = self.plan.program.populations[node].states.index(variable)
+        return self.plan.outward(node, self.x[node][k])
 
 
 def run(
@@ -73,29 +88,33 @@ def run(
     samples, steps = x.shape[:2]
     activity = Activity.empty(program, samples, steps, probes)
     given = plan.inward(program.input, x.reshape(samples, steps, -1))
-    one = _stepwise if program.order is None else _layerwise
+    workers = min(samples, threads or _processors()) if plan.compiled else 1
+    if program.order is None:  # a loop: chip step by chip step, some samples side by side
+        pieces = [range(k, samples, workers) for k in range(workers)]
+        one: Callable[..., None] = _stepwise
+    else:
+        pieces, one = [range(k, k + 1) for k in range(samples)], _layerwise
     done, lock = 0, Lock()
 
-    def sample(k: int) -> None:
+    def work(piece: range) -> None:
         nonlocal done
-        one(plan, given[k], k, activity)
+        one(plan, given, piece, activity)
         with lock:
-            done += 1
+            done += len(piece)
             if progress is not None:
                 progress(done / samples)
 
-    workers = min(samples, threads or _processors())
-    if workers > 1 and plan.code is not fallback:
+    if workers > 1:
         with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(sample, range(samples)))
+            list(pool.map(work, pieces))
     else:
-        for k in range(samples):
-            sample(k)
+        for piece in pieces:
+            work(piece)
     _events(plan, given, activity)
     return finish(program, x, activity, probes, "loihi", began)
 
 
-def step(program: LoihiProgram, state: State | None, x: Array) -> tuple[npt.NDArray[np.int8], State]:
+def step(program: LoihiProgram, state: State | None, x: Array) -> tuple[Array, State]:
     """One chip step: ``(state or None to begin, x (samples, *input)) -> (y (samples, *output), state)``.
 
     The given state is used up: the one returned holds its arrays (``state.copy()`` keeps one). What x causes leaves
@@ -104,95 +123,86 @@ def step(program: LoihiProgram, state: State | None, x: Array) -> tuple[npt.NDAr
     x = checked(program, x[:, None])[:, 0]
     state = begin(_plan(program, None), len(x)) if state is None else state
     _advance(state, state.plan.inward(program.input, x.reshape(len(x), -1)))
-    y = state.plan.outward(program.output, state.s[program.output][:, 0])
+    y = state.plan.outward(program.output, state.s[program.output])
     return y.reshape(len(x), *program.output_shape).copy(), state
 
 
 def begin(plan: Plan, samples: int) -> State:
     """The state before the first chip step."""
     program = plan.program
-    size = {n: program.size(n) for n in program.lifs}
+    size = {n: program.size(n) for n in program.populations}
     slots = {n: 1 + max((e.delay for e in plan.into[n]), default=0) for n in size}
     return State(
         plan,
         0,
-        {n: np.tile(plan.u0[n].astype(np.int32), (samples, 1)) for n in size},
-        {n: np.zeros((samples, k), np.int32) for n, k in size.items()},
-        {n: np.zeros((samples, slots[n], k), np.int32) for n, k in size.items()},
-        {n: np.zeros((samples, 1, k), np.int8) for n, k in size.items()},
+        {n: np.ascontiguousarray(np.repeat(plan.x0[n][:, None], samples, axis=1)) for n in size},
+        {n: np.zeros((slots[n], plan.ports[n], samples, k), np.int32) for n, k in size.items()},
+        {n: np.zeros((samples, k), message_type(program, n)) for n, k in size.items()},
         {n: np.zeros(3, np.int64) for n in size},
     )
 
 
 def _advance(state: State, x: Array) -> None:
     """One chip step in place, ``x (samples, inputs)`` in the engine's order."""
-    plan, t = state.plan, state.t
-    program = plan.program
-    for name, node in program.lifs.items():
-        ring = state.rings[name]
-        slot = t % ring.shape[1]
-        if t >= node.start:
-            for k in range(len(x)):
-                plan.code.fire(
-                    ring[k, slot : slot + 1], state.u[name][k], state.v[name][k], plan.bias[name], plan.law[name],
-                    state.s[name][k], _NONE, _NONE, state.flags[name],
-                )  # fmt: skip
-        ring[:, slot] = 0
-    for name, parts in plan.out_of.items():
-        for e in parts:
-            ring = state.rings[e.dst]
-            slot = (t + 1 + e.delay) % ring.shape[1]
-            for k in range(len(x)):
-                e.add(x[k : k + 1] if name == program.input else state.s[name][k], 0, 0, ring[k, slot : slot + 1])
+    t = state.t
+    for start, fire, ring, own, s, flags in state.moves:
+        slot = ring[t % len(ring)]
+        if t >= start:
+            fire(t, slot, own, s, NO_TRACE, flags)
+        slot.fill(0)
+    for part, sent, ring in state.sends:
+        part.ahead(x if sent is None else sent, ring, t)
     state.t += 1
 
 
-def _stepwise(plan: Plan, x: Array, k: int, activity: Activity) -> None:
-    """One sample of a program with loops."""
-    program, steps = plan.program, len(x)
-    state, quiet = begin(plan, 1), np.zeros_like(x[:1])
-    for t in range(steps + max(p.start for p in program.lifs.values())):
-        inside = {n: 0 <= t - p.start < steps for n, p in program.lifs.items()}
+def _stepwise(plan: Plan, given: Array, piece: range, activity: Activity) -> None:
+    """Some samples of a program with loops, side by side."""
+    program, steps, which = plan.program, given.shape[1], slice(piece.start, piece.stop, piece.step)
+    x = given[which].transpose(1, 0, 2).copy()
+    state, quiet = begin(plan, len(piece)), np.zeros_like(x[0])
+    for t in range(steps + max(p.start for p in program.populations.values())):
+        inside = {n: 0 <= t - p.start < steps for n, p in program.populations.items()}
         before = {n: state.flags[n].copy() for n in inside if not inside[n]}
-        _advance(state, x[t : t + 1] if t < steps else quiet)
-        for n, p in program.lifs.items():
+        _advance(state, x[t] if t < steps else quiet)
+        for n, p in program.populations.items():
             if not inside[n]:
-                state.flags[n] = before[n]
+                state.flags[n][:] = before[n]
                 continue
-            activity.spikes[n][k, t - p.start] = plan.outward(n, state.s[n][0, 0])
-            for key, value in ((f"{n}.u", state.u[n]), (f"{n}.v", state.v[n])):
-                if key in activity.traces:
-                    activity.traces[key][k, t - p.start] = plan.outward(n, value[0])
+            activity.spikes[n][which, t - p.start] = plan.outward(n, state.s[n])
+            for variable in p.states:
+                if f"{n}.{variable}" in activity.traces:
+                    activity.traces[f"{n}.{variable}"][which, t - p.start] = state.read(n, variable)
     with _LOCK:
         for n, flags in state.flags.items():
             activity.add(n, *(int(f) for f in flags))
 
 
-def _layerwise(plan: Plan, x: Array, k: int, activity: Activity) -> None:
+def _layerwise(plan: Plan, given: Array, piece: range, activity: Activity) -> None:
     """One sample of a program without loops, population after population."""
-    program, steps = plan.program, len(x)
+    k, program, steps = piece.start, plan.program, given.shape[1]
+    x = given[k]
     spikes = {program.input: x}
     for name in program.order or ():
-        if isinstance(program.nodes[name], InputNode):
+        node = program.nodes[name]
+        if isinstance(node, InputNode):
             continue
-        n = program.size(name)
-        u, v = plan.u0[name].astype(np.int32), np.zeros(n, np.int32)
-        s, flags = np.empty((steps, n), np.int8), np.zeros(3, np.int64)
-        traces = [np.empty((steps, n), np.int32) if f"{name}.{c}" in activity.traces else _NONE for c in "uv"]
+        n, ports, own, fire = program.size(name), plan.ports[name], plan.x0[name].copy(), plan.fire(name)
+        s, flags = np.empty((steps, n), message_type(program, name)), np.zeros(3, np.int64)
+        asked = [i for i, v in enumerate(node.states) if f"{name}.{v}" in activity.traces]
+        traces = np.empty((len(node.states), steps if asked else 0, n), np.int32)
         rows = max(1, min(steps, ROWS // n))
-        buffer = np.empty((rows, n), np.int32)
+        buffer = np.empty((ports, rows, n), np.int32)
         for first in range(0, steps, rows):
-            a = buffer[: min(rows, steps - first)]
+            a = buffer[:, : min(rows, steps - first)]
             a.fill(0)
-            part = slice(first, first + len(a))
             for e in plan.into[name]:
-                e.add(spikes[e.src], first, e.shift, a)
-            plan.code.fire(a, u, v, plan.bias[name], plan.law[name], s[part], traces[0][part], traces[1][part], flags)
+                e.add(spikes[e.src], first, a[e.port])
+            part = slice(first, first + a.shape[1])
+            fire(node.start + first, a, own, s[part], traces[:, part], flags)
         spikes[name] = s
         activity.spikes[name][k] = plan.outward(name, s)
-        for c, trace in zip("uv", traces, strict=True):
-            if len(trace):
-                activity.traces[f"{name}.{c}"][k] = plan.outward(name, trace)
+        for i in asked:
+            activity.traces[f"{name}.{node.states[i]}"][k] = plan.outward(name, traces[i])
         with _LOCK:
             activity.add(name, *(int(f) for f in flags))
 
@@ -200,7 +210,7 @@ def _layerwise(plan: Plan, x: Array, k: int, activity: Activity) -> None:
 def _events(plan: Plan, given: Array, activity: Activity) -> None:
     """Synaptic events: spikes times the non-zero synapses that they visit."""
     program = plan.program
-    each = {n: s.sum(axis=(0, 1), dtype=np.int64) for n, s in activity.spikes.items()}
+    each = {n: np.count_nonzero(s, axis=(0, 1)) for n, s in activity.spikes.items()}
     each[program.input] = plan.outward(program.input, (given != 0).sum(axis=(0, 1)))
     for e, fan in zip(program.edges, program.fan_out, strict=True):
         activity.events[e.dst] += int(each[e.src] @ fan)

@@ -1,6 +1,7 @@
-"""The inner loops of :mod:`sim.loihi.kernels` in plain numpy, for machines without numba. Same signatures, same bits.
+"""The inner loops in plain numpy, for machines without numba. Same bits.
 
-Sums run as float64 matrix products, exact below 2^53: 24-bit payloads, 9-bit weights and 2^20 synapses.
+Sums of spikes run as float32 matrix products where no sum can leave 2^24, else float64, both exact; those of payloads
+in int64. CUBA-LIF runs in float64, where products of a state and a decay are exact; other populations run their law.
 """
 
 from __future__ import annotations
@@ -10,20 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from export.loihi import Lif
+from sim.loihi import laws
+from sim.loihi.laws import shifted
+
 Array = npt.NDArray[Any]
-TOP = 2**23
-
-
-def add_dense(spk: Array, first: int, shift: int, w: Array, group: int, exp: int, out: Array) -> None:  # noqa: ARG001
-    """As the compiled one; ``group`` has no meaning here."""
-    add_dense_graded(spk != 0, first, shift, w, exp, out)
-
-
-def add_dense_graded(spk: Array, first: int, shift: int, w: Array, exp: int, out: Array) -> None:
-    """``out[t] += wrap32((w x) << exp)``."""
-    rows, to = window(spk, first, shift, out)
-    a = (rows.astype(np.float64) @ w.astype(np.float64)).astype(np.int64)
-    to += (a << exp if exp >= 0 else a >> -exp).astype(np.int32)
+TOP = 2.0**23
 
 
 def window(spk: Array, first: int, shift: int, out: Array) -> tuple[Array, Array]:
@@ -35,27 +28,95 @@ def window(spk: Array, first: int, shift: int, out: Array) -> tuple[Array, Array
     return spk[low:high], out[low + shift - first : high + shift - first]
 
 
-def fire(
-    a: Array, u: Array, v: Array, bias: Array, law: Array, s: Array, trace_u: Array, trace_v: Array, flags: Array
-) -> None:
-    """The LIF law, one row of neurons at a time."""
-    keep_u, keep_v, limit, off = (int(k) for k in law)
-    uu, vv = u.astype(np.int64), v.astype(np.int64)
-    for t in range(len(a)):
-        flags[0] += np.count_nonzero((a[t] != 0) | (uu != 0) | (vv != 0) | (bias != 0))
-        x = (_trunc12(uu * keep_u) + (a[t] << 6)).astype(np.int32).astype(np.int64)
-        uu = np.where(x > TOP, x - 2 * TOP, np.where(x <= -TOP, x + 2 * TOP, x))
-        flags[1] += np.count_nonzero(uu != x)
-        y = _trunc12(vv * keep_v) + uu + bias
-        vv = np.clip(y, 1 - TOP, TOP - 1)
-        flags[2] += np.count_nonzero(vv != y)
-        s[t] = vv > limit
-        vv = np.where(s[t] == 1, vv - off if off else 0, vv)
-        for trace, value in ((trace_u, uu), (trace_v, vv)):
-            if len(trace):
-                trace[t] = value
-    u[:], v[:] = uu, vv
+def product(rows: Array, w: Any, graded: bool) -> Array:
+    """``rows @ w`` in int64; ``w`` is an array or a scipy matrix."""
+    if graded:
+        return np.asarray(rows.astype(np.int64) @ w.astype(np.int64))
+    kind = np.float32 if w.shape[0] < 2**16 else np.float64  # a weight has 9 bits
+    return np.asarray((rows != 0).astype(kind) @ w.astype(kind)).astype(np.int64)
 
 
-def _trunc12(p: Array) -> Array:
-    return np.asarray(np.where(p >= 0, p >> 12, -(-p >> 12)))
+def wrapped(a: Array, bits: int = 32) -> Array:
+    """int64 to int32, in two's complement of so many bits."""
+    if bits == 32:
+        return a.astype(np.int32)
+    half = 2 ** (bits - 1)
+    return ((a + half & 2 * half - 1) - half).astype(np.int32)
+
+
+def fire(node: Any, k: int, a: Array, x: Array, s: Array, traces: Array, flags: Array) -> None:
+    """The law of a population; arguments as of :mod:`sim.loihi.fire`."""
+    (fire_lif if isinstance(node, Lif) else fire_any)(node, k, a, x, s, traces, flags)
+
+
+def fire_lif(node: Lif, k: int, a: Array, x: Array, s: Array, traces: Array, flags: Array) -> None:
+    """CUBA-LIF: the current of all rows first, then the voltage row by row."""
+    rows, n = a.shape[1:]
+    into, bias = (a[0] << 6).astype(np.float64), shifted(node.bias, node.bias_exp).astype(np.float64)
+    keep_u, keep_v = (4095 - np.asarray(node.du)) / 4096, (4096 - np.asarray(node.dv)) / 4096
+    limit, off = np.asarray(node.vth) * 64.0, node.subtract * 64.0 if node.reset == "subtract" else 0.0
+    when = (np.arange(k + 1, k + 1 + rows) % node.reset_interval if node.reset_interval else -np.ones(rows)).tolist()
+    reset = node.reset_offset % max(1, node.reset_interval)
+    us, vs = np.empty((rows + 1, n)), np.empty((rows + 1, n))
+    us[0], vs[0] = x
+    if not keep_u.any():
+        us[1:], flags_u = _wrap_once(into)
+    else:
+        flags_u = 0
+        for t in range(rows):
+            was = us[t] if when[t] != reset else us[t] * 0.0
+            y = np.trunc(was * keep_u) + into[t]
+            y = _wrap32(y) if y.max() >= 2.0**31 or y.min() < -(2.0**31) else y
+            us[t + 1], more = _wrap_once(y)
+            flags_u += more
+    clipped, total = 0, us[1:] + bias
+    for t in range(rows):
+        v, was = vs[t + 1], vs[t] if when[t] != reset else vs[t] * 0.0
+        np.multiply(was, keep_v, out=v)
+        np.trunc(v, out=v)
+        v += total[t]
+        if v.max() >= TOP or v.min() <= -TOP:
+            clipped += int(np.count_nonzero(np.abs(v) >= TOP))
+            np.clip(v, 1 - TOP, TOP - 1, out=v)
+        fired = np.greater(v, limit, out=s[t].view(np.bool_))
+        if off:
+            v -= fired * off
+        else:
+            v[fired] = 0.0
+    if node.reset_interval:
+        quiet = np.array(when) == reset
+        before = [np.where(quiet[:, None], 0.0, a[:-1]) for a in (us, vs)]
+    else:
+        before = [us[:-1], vs[:-1]]
+    active = np.count_nonzero((a[0] != 0) | (before[0] != 0) | (before[1] != 0) | (bias != 0))
+    flags += (active, flags_u, clipped)
+    x[:] = us[-1], vs[-1]
+    if traces.shape[1]:
+        traces[:] = us[1:], vs[1:]
+
+
+def _wrap32(y: Array) -> Array:
+    return y.astype(np.int64).astype(np.int32).astype(np.float64)
+
+
+def _wrap_once(y: Array) -> tuple[Array, int]:
+    """The current within 24 bits, and how many wrapped."""
+    if y.size and max(y.max(), -y.min()) < TOP:
+        return y, 0
+    out = np.where(y > TOP, y - 2 * TOP, np.where(y <= -TOP, y + 2 * TOP, y))
+    return out, int(np.count_nonzero(out != y))
+
+
+def fire_any(node: Any, k: int, a: Array, x: Array, s: Array, traces: Array, flags: Array) -> None:
+    """The law of :mod:`sim.loihi.laws`, a row at a time; arguments as of :mod:`sim.loihi.fire`."""
+    state = {name: row[None].astype(np.int64) for name, row in zip(node.states, x, strict=True)}
+    wide = a.astype(np.int64)
+    for t in range(a.shape[1]):
+        into = {"real": wide[0, t : t + 1], "imag": wide[-1, t : t + 1]}
+        m, state = laws.step(node, k + t, state, into)
+        s[t] = m.s[0]
+        flags += (np.count_nonzero(m.active), np.count_nonzero(m.wrapped), np.count_nonzero(m.clipped))
+        if traces.shape[1]:
+            traces[:, t] = [state[name][0] for name in node.states]
+    for row, name in zip(x, node.states, strict=True):
+        row[:] = state[name][0]

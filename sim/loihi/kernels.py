@@ -79,9 +79,9 @@ def add_dense_graded(spk: Any, first: Any, shift: Any, w: Any, exp: Any, out: An
 @compiled
 def add_conv(
     spk: Any, first: Any, shift: Any, w: Any, pointer: Any, runs: Any, channels: Any, per_in: Any, groups: Any,
-    graded: Any, acc: Any, out: Any,
+    graded: Any, exp: Any, acc: Any, out: Any,
 ) -> None:  # fmt: skip
-    """Scatter each spike of a channels-last image: ``out[t] += wrap24(sum)``.
+    """Scatter each spike of a channels-last image: ``out[t] += wrap24(sum << exp)``.
 
     Input position p adds, for each of its ``runs[pointer[p]:pointer[p + 1]]`` = (where in out, where in w, length), a
     contiguous piece of ``w[channel]`` (int16) to ``acc``, of whatever integer type holds the sums.
@@ -114,42 +114,47 @@ def add_conv(
                         into[j] += piece[j]
         to_ = out[t]
         for j in range(out.shape[1]):
-            to_[j] += ((np.int32(acc[j]) + 8388608) & 16777215) - 8388608
+            y = np.int32(acc[j] << exp if exp >= 0 else acc[j] >> -exp)
+            to_[j] += ((y + 8388608) & 16777215) - 8388608
 
 
 @compiled
-def fire(a: Any, u: Any, v: Any, bias: Any, law: Any, s: Any, trace_u: Any, trace_v: Any, flags: Any) -> None:
-    """The LIF law of :mod:`sim.loihi.reference` over the rows of ``a (rows, neurons)``; u and v in place.
+def add_sparse(
+    spk: Any, first: Any, shift: Any, pointer: Any, target: Any, late: Any, w: Any, exp: Any, graded: Any, ring: Any,
+    acc: Any, out: Any,
+) -> None:  # fmt: skip
+    """``out[t + late] += (p w) << exp`` for each synapse ``pointer[i]:pointer[i + 1]`` of each source that spikes.
 
-    ``law``: what u and v keep of 4096, threshold and what a spike takes off (0: all), both << 6. ``flags``: active
-    updates, wrapped currents, clipped voltages. Traces are written where they have rows.
+    ``late``: steps of each synapse on top of ``shift``, or nothing for 0. ``ring``: slots that rows wrap around in, or
+    0. A shift to the left is the same before and after a sum modulo 2^32; one to the right is not, and takes ``acc``
+    (int64, per target) and synapses of one delay.
     """
-    top = np.int64(8388608)
-    keep_u, keep_v, limit, off = law[0], law[1], law[2], law[3]
-    n = a.shape[1]
-    active, wrapped, clipped = 0, 0, 0
-    for t in range(a.shape[0]):
-        into, spikes = a[t], s[t]
-        for j in range(n):
-            active += (into[j] != 0) | (u[j] != 0) | (v[j] != 0) | (bias[j] != 0)
-            p = np.int64(u[j]) * keep_u
-            p = p >> 12 if p >= 0 else -((-p) >> 12)
-            x = np.int64(np.int32(p + np.int64(np.int32(into[j] << 6))))
-            w = x - 2 * top if x > top else (x + 2 * top if x <= -top else x)
-            wrapped += w != x
-            q = np.int64(v[j]) * keep_v
-            q = q >> 12 if q >= 0 else -((-q) >> 12)
-            y = q + w + bias[j]
-            z = min(max(y, 1 - top), top - 1)
-            clipped += z != y
-            fired = z > limit
-            u[j] = w
-            spikes[j] = fired
-            v[j] = (z - off if off != 0 else 0) if fired else z
-        if trace_u.shape[0]:
-            trace_u[t] = u
-        if trace_v.shape[0]:
-            trace_v[t] = v
-    flags[0] += active
-    flags[1] += wrapped
-    flags[2] += clipped
+    rows = out.shape[0]
+    most = late.max() if late.shape[0] else 0
+    low = 0 if ring else max(0, first - shift - most)
+    high = spk.shape[0] if ring else min(spk.shape[0], first + rows - shift)
+    for t in range(low, high):
+        row = t + shift - first
+        if exp < 0:
+            acc[:] = 0
+        for i in range(spk.shape[1]):
+            if spk[t, i] == 0:
+                continue
+            p = np.int64(spk[t, i]) if graded else np.int64(1)
+            if exp < 0:
+                for j in range(pointer[i], pointer[i + 1]):
+                    acc[target[j]] += p * w[j]
+            elif late.shape[0]:
+                for j in range(pointer[i], pointer[i + 1]):
+                    to = row + late[j]
+                    if ring:
+                        to %= ring
+                    elif to < 0 or to >= rows:
+                        continue
+                    out[to, target[j]] += np.int32((p * w[j]) << exp)
+            else:
+                for j in range(pointer[i], pointer[i + 1]):
+                    out[row, target[j]] += np.int32((p * w[j]) << exp)
+        if exp < 0:
+            for j in range(acc.shape[0]):
+                out[row, j] += np.int32(acc[j] >> -exp)

@@ -4,115 +4,63 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from dataclasses import dataclass
-from types import ModuleType
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from export.loihi import ConvEdge, DenseEdge, Edge, Lif, LoihiProgram
-from export.lower import convolve
+from export.loihi import (
+    ConvEdge,
+    Delta,
+    DenseEdge,
+    Edge,
+    Graded,
+    Lif,
+    LoihiProgram,
+    Population,
+    ResonateFire,
+    SigmaDelta,
+    SparseEdge,
+    Ternary,
+)
 from export.network import Shape
-from sim.loihi import fallback
+from sim.loihi import fallback, laws
+from sim.loihi.parts import Part, conv, dense, plain_conv, sparse
 
 Array = npt.NDArray[Any]
+Fire = Callable[[int, Array, Array, Array, Array, Array], None]
+"""``fire(k, a, x, s, traces, flags)``: see :mod:`sim.loihi.fire`."""
 
 
-def backend(numba: bool | None = None) -> ModuleType:
-    """:mod:`sim.loihi.kernels`, or :mod:`sim.loihi.fallback` where numba is missing or not wanted."""
-    if numba is None:
-        numba = importlib.util.find_spec("numba") is not None
-    if not numba:
-        return fallback
-    from sim.loihi import kernels
-
-    return kernels
-
-
-@dataclass(frozen=True, eq=False)
-class Dense:
-    """One delay of a dense connection: ``w (sources, targets)``."""
-
-    src: str
-    dst: str
-    delay: int
-    shift: int
-    w: Array
-    exp: int
-    graded: bool
-    group: int
-    code: ModuleType
-
-    def add(self, spk: Array, first: int, shift: int, out: Array) -> None:
-        """``out += `` what ``spk`` sends."""
-        if self.graded:
-            self.code.add_dense_graded(spk, first, shift, self.w, self.exp, out)
-        else:
-            self.code.add_dense(spk, first, shift, self.w, self.group, self.exp, out)
-
-
-@dataclass(frozen=True, eq=False)
-class Conv:
-    """A convolution: per input position the contiguous pieces of weights and where they go."""
-
-    src: str
-    dst: str
-    delay: int
-    shift: int
-    edge: ConvEdge
-    graded: bool
-    w: Array
-    pointer: Array
-    runs: Array
-    kind: Any
-    code: ModuleType
-
-    def add(self, spk: Array, first: int, shift: int, out: Array) -> None:
-        """``out += `` what ``spk`` sends."""
-        acc, w = np.empty(out.shape[1], self.kind), self.edge.w
-        self.code.add_conv(
-            spk, first, shift, self.w, self.pointer, self.runs, w.shape[0], w.shape[1], self.edge.groups, self.graded,
-            acc, out,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class PlainConv:
-    """A convolution without numba, channels first."""
-
-    src: str
-    dst: str
-    delay: int
-    shift: int
-    edge: ConvEdge
-    shape: Shape
-    graded: bool
-
-    def add(self, spk: Array, first: int, shift: int, out: Array) -> None:
-        """``out += `` what ``spk`` sends."""
-        rows, to = fallback.window(spk, first, shift, out)
-        e, x = self.edge, (rows if self.graded else rows != 0).reshape(-1, *self.shape).astype(np.float64)
-        y = convolve(x, e.w.astype(np.float64), e.stride, e.padding, e.dilation, e.groups)
-        a = y.reshape(len(rows), -1).astype(np.int64)
-        to += ((a + 2**23 & 2**24 - 1) - 2**23).astype(np.int32)
+def has_numba(wanted: bool | None = None) -> bool:
+    """Whether to run compiled; None: where numba is installed."""
+    return importlib.util.find_spec("numba") is not None if wanted is None else wanted
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
     """``order[node]``: index in C order of each neuron as the engine has it, or None where they agree.
 
-    ``law`` and ``bias`` as ``fire`` takes them; ``into`` and ``out_of`` the connections of a node, one per delay.
+    ``laws``, ``ports`` and first state ``x0 (variables, neurons)`` of each population, its numbers in that order;
+    ``into`` and ``out_of`` the connections of a node, in parts that each add in one go.
     """
 
     program: LoihiProgram
-    code: ModuleType
+    compiled: bool
     order: dict[str, Array | None]
-    law: dict[str, Array]
-    bias: dict[str, Array]
-    u0: dict[str, Array]
-    into: dict[str, list[Any]]
-    out_of: dict[str, list[Any]]
+    laws: dict[str, Population]
+    ports: dict[str, int]
+    x0: dict[str, Array]
+    into: dict[str, list[Part]]
+    out_of: dict[str, list[Part]]
+
+    def fire(self, node: str, samples: int = 1) -> Fire:
+        """The law of a population for so many samples side by side, ``samples * neurons`` columns."""
+        law = _each(self.laws[node], lambda a: np.tile(a, samples))
+        return _compiled(law, samples * self.program.size(node)) if self.compiled else partial(fallback.fire, law)
 
     def inward(self, node: str, a: Array) -> Array:
         """Last axis from C order to the engine's, contiguous."""
@@ -129,27 +77,22 @@ class Plan:
 
 def make(program: LoihiProgram, numba: bool | None = None) -> Plan:
     """The plan of a program; cheap beside a run, and kept with the program by the engine."""
-    code = backend(numba)
-    order = {n: _channels_last(node.shape) if code is not fallback else None for n, node in program.nodes.items()}
-    law, bias, u0 = {}, {}, {}
-    for n, p in program.lifs.items():
-        off = p.subtract << 6 if p.reset == "subtract" else 0
-        law[n] = np.array([4095 - p.du, 4096 - p.dv, p.vth << 6, off], np.int64)
-        bias[n], u0[n] = _vector(program, n, p, order[n])
-    into: dict[str, list[Any]] = {n: [] for n in program.nodes}
-    out_of: dict[str, list[Any]] = {n: [] for n in program.nodes}
+    compiled = has_numba(numba)
+    order = {n: _channels_last(node.shape) if compiled else None for n, node in program.nodes.items()}
+    own, x0 = {}, {}
+    for n, p in program.populations.items():
+        by = order[n]
+        own[n] = node = p if by is None else _each(p, partial(np.take, indices=by))
+        x0[n] = np.array([a[0] for a in laws.initial(node, 1, program.size(n)).values()], np.int32)
+        x0[n] = x0[n].reshape(len(node.states), program.size(n))
+    into: dict[str, list[Part]] = {n: [] for n in program.nodes}
+    out_of: dict[str, list[Part]] = {n: [] for n in program.nodes}
     for edge in program.edges:
-        for part in _parts(program, edge, order, code):
+        for part in _parts(program, edge, order, compiled):
             into[edge.dst].append(part)
             out_of[edge.src].append(part)
-    return Plan(program, code, order, law, bias, u0, into, out_of)
-
-
-def _vector(program: LoihiProgram, name: str, p: Lif, order: Array | None) -> tuple[Array, Array]:
-    zero = np.zeros(program.size(name), np.int64)
-    bias = zero if p.bias is None else p.bias.astype(np.int64) << p.bias_exp
-    u0 = zero if p.u0 is None else p.u0.astype(np.int64)
-    return (bias, u0) if order is None else (bias[order], u0[order])
+    ports = {n: 2 if isinstance(p, ResonateFire) else 1 for n, p in program.populations.items()}
+    return Plan(program, compiled, order, own, ports, x0, into, out_of)
 
 
 def _channels_last(shape: Shape) -> Array | None:
@@ -158,61 +101,52 @@ def _channels_last(shape: Shape) -> Array | None:
     return np.arange(math.prod(shape)).reshape(shape).transpose(1, 2, 0).ravel()
 
 
-def _parts(program: LoihiProgram, edge: Edge, order: dict[str, Array | None], code: ModuleType) -> list[Any]:
-    graded = edge.num_message_bits > 0 and edge.src == program.input  # the others send 0 and 1
-    late = 1 + program.nodes[edge.src].start - program.nodes[edge.dst].start
-    if isinstance(edge, DenseEdge):
-        return [_dense(edge, d, w, d + late, graded, order, code) for d, w in edge.bins()]
-    src, dst = program.nodes[edge.src].shape, program.nodes[edge.dst].shape
-    if code is fallback:
-        return [PlainConv(edge.src, edge.dst, 0, late, edge, src, graded)]
-    w, tap_at = _taps(edge)
-    pointer, runs = _runs(edge, src, dst, tap_at)
-    most = int(np.abs(edge.w.astype(np.int64)).reshape(len(edge.w), -1).sum(axis=1).max())
-    kind = np.int64 if graded else np.int16 if most < 2**15 else np.int32
-    return [Conv(edge.src, edge.dst, 0, late, edge, graded, w, pointer, runs, kind, code)]
+def _each(p: Population, change: Callable[[Array], Array]) -> Population:
+    """The population with its per-neuron numbers changed."""
+    changed: dict[str, Any] = {k: change(v) for k, v in vars(p).items() if isinstance(v, np.ndarray)}
+    return replace(p, **changed) if changed else p
 
 
-def _dense(
-    edge: DenseEdge, delay: int, w: Array, shift: int, graded: bool, order: dict[str, Array | None], code: ModuleType
-) -> Dense:
-    rows = w.T
-    source, target = order[edge.src], order[edge.dst]
-    rows = rows if source is None else rows[source]
-    rows = np.ascontiguousarray(rows if target is None else rows[:, target], np.int16)
-    group = 32767 // max(1, int(np.abs(rows.astype(np.int64)).max()))
-    return Dense(edge.src, edge.dst, delay, shift, rows, edge.weight_exp, graded, group, code)
+def _compiled(p: Population, n: int) -> Fire:
+    """The compiled law with its parameters; see :mod:`sim.loihi.fire`."""
+    from sim.loihi import fire
+
+    par, num = np.zeros((0, n)), [0]
+    if isinstance(p, Lif | Ternary):
+        high = p.vth if isinstance(p, Lif) else p.vth_hi
+        rows = [(4095 - p.du) / 4096, (4096 - p.dv) / 4096, high * 64, laws.shifted(p.bias, p.bias_exp)]
+        rows += [p.vth_lo * 64] if isinstance(p, Ternary) else []
+        par = np.array([np.broadcast_to(r, n) for r in rows], np.float64)
+        if isinstance(p, Lif):
+            off = p.subtract << 6 if p.reset == "subtract" else 0
+            num = [off, p.reset_interval, p.reset_offset % max(1, p.reset_interval)]
+    elif isinstance(p, SigmaDelta | Delta):
+        shift = p.spike_exp + p.state_exp
+        num = [p.vth << shift, int(p.cum_error), p.state_exp, shift]
+        if isinstance(p, SigmaDelta):
+            par, num = np.broadcast_to(laws.shifted(p.bias, shift), (1, n)), [*num, int(p.activation == "relu")]
+    elif isinstance(p, ResonateFire):
+        num = [p.cos_decay, p.sin_decay, p.decay_bits, p.vth << p.state_exp, p.state_exp, int(p.izhikevich)]
+    elif isinstance(p, Graded):
+        num = [p.vth, int(p.relu)]
+    law, floats, ints = getattr(fire, p.kind), np.array(par, np.float64), np.array(num, np.int64)
+
+    def run(k: int, a: Array, x: Array, s: Array, traces: Array, flags: Array) -> None:
+        law(k, a, x, floats, ints, s, traces, flags)
+
+    return run
 
 
-def _taps(edge: ConvEdge) -> tuple[Array, dict[tuple[int, int], int]]:
-    """Weights ``(in channels, taps * out channels of a group)`` int16 and the place of each tap in a row.
-
-    Taps that neighbouring outputs use lie side by side: along a kernel row, by residue modulo the stride, falling.
-    """
-    o, per_in, kh, kw = edge.w.shape
-    stride, dilation = edge.stride[1], edge.dilation[1]
-    taps = [(y, x) for y in range(kh) for x in sorted(range(kw), key=lambda k: (k * dilation % stride, -k))]
-    by_group = edge.w.reshape(edge.groups, o // edge.groups, per_in, kh, kw)
-    rows = np.stack([by_group[..., y, x] for y, x in taps], axis=-1)  # groups, out, in, taps
-    w = rows.transpose(0, 2, 3, 1).reshape(edge.groups * per_in, -1)
-    return np.ascontiguousarray(w, np.int16), {tap: k * (o // edge.groups) for k, tap in enumerate(taps)}
-
-
-def _runs(edge: ConvEdge, src: Shape, dst: Shape, at: dict[tuple[int, int], int]) -> tuple[Array, Array]:
-    """``(pointer (positions + 1,), runs (n, 3))``: where in the output, where in the weights, how long."""
-    width = dst[0] // edge.groups
-    places: list[list[list[int]]] = [[] for _ in range(src[1] * src[2])]
-    for y, x in at:
-        rows = list(zip(*edge.taps(0, y, src[1], dst[1]), strict=True))
-        columns = list(zip(*edge.taps(1, x, src[2], dst[2]), strict=True))
-        for oh, ih in rows:
-            for ow, iw in columns:
-                runs = places[int(ih) * src[2] + int(iw)]
-                to, of = (int(oh) * dst[2] + int(ow)) * dst[0], at[y, x]
-                if runs and edge.groups == 1 and runs[-1][0] + runs[-1][2] == to and runs[-1][1] + runs[-1][2] == of:
-                    runs[-1][2] += width
-                else:
-                    runs.append([to, of, width])
-    pointer = np.cumsum([0, *(len(r) for r in places)])
-    flat = [r for runs in places for r in runs]
-    return pointer.astype(np.int64), np.array(flat, np.int64).reshape(-1, 3)
+def _parts(program: LoihiProgram, edge: Edge, order: dict[str, Array | None], compiled: bool) -> list[Part]:
+    source = program.nodes[edge.src]
+    graded = edge.num_message_bits > 0 and source.graded  # the others send 0 and 1
+    shift = 1 + source.start - program.nodes[edge.dst].start
+    if isinstance(edge, ConvEdge):
+        exp = edge.weight_exp if program.law == "hw" else 0
+        if not compiled:
+            return [plain_conv(edge, source.shape, shift, graded, exp)]
+        return [conv(edge, source.shape, program.nodes[edge.dst].shape, shift, graded, exp)]
+    if isinstance(edge, DenseEdge) and edge.delays is None:
+        return [dense(edge, shift, graded, order, compiled)]
+    listed = SparseEdge.of_dense(edge) if isinstance(edge, DenseEdge) else edge
+    return sparse(listed, program.size(edge.dst), shift, graded, order, compiled)

@@ -1,24 +1,15 @@
-"""The integer law in code, chip step by chip step: lava-nc 0.10.0's fixed-point LIF, Dense, DelayDense and Conv.
+"""The readable engine: a program chip step by chip step, the integer law in code.
 
-With ``>>`` arithmetic, ``trunc12(p) = sign(p) (|p| >> 12)``, V = 2^23, wrapN two's complement of N bits:
+The laws of populations are :mod:`sim.loihi.laws`. A connection turns the messages s of step t into what arrives in
+step ``t + 1 + delay``:
 
-    a  = wrap32 of the sum over connections of what arrives now
-    x  = wrap32(trunc12(u (4096 - (du + 1))) + wrap32(a << 6))
-    u  = x - 2V where x > V, x + 2V where x <= -V, else x          the current wraps, once
-    y  = trunc12(v (4096 - dv)) + u + bias                         bias = mantissa << bias_exp
-    v  = clip(y, -V + 1, V - 1)                                    the voltage saturates
-    s  = v > (vth << 6);   then v = 0 where s                      u is not reset
-                           or v - (subtract << 6) where s          reset "subtract", our extension
+    x              s != 0 (num_message_bits 0: a payload's sign and size are lost), else the signed payload
+    dense, sparse  wrap32((w x) << weight_exp)    or  >> -weight_exp of the sum; apart for each delay
+    conv           wrap24(w * x)                  no clipping, no exponent; under law "hw" wrap24((w * x) << weight_exp)
 
-A connection turns the spikes s of step t into what arrives in step t + 1 + delay:
-
-    x    = s != 0 (num_message_bits 0: a payload's sign and size are lost), else the signed payload
-    dense  wrap32((w x) << weight_exp)    or  >> -weight_exp of the sum; apart for each delay
-    conv   wrap24(w * x)                  no clipping, no exponent
-
-u and v are in 1/64 of a weight unit. A population rests, silent and untouched, until its ``start``: LIFReset with that
-offset. Source: lava-nc 0.10.0, ``proc/lif``, ``proc/dense``, ``proc/conv``, ``utils/weightutils``. "Equal to lava-nc's
-fixed-point model" is all that is claimed: that model is known to differ from silicon (lava-nc issue 322).
+What arrives on several connections is added in 32 bits. Source: lava-nc 0.10.0, ``proc/dense``, ``proc/sparse``,
+``proc/conv``, ``utils/weightutils``. "Equal to lava-nc's fixed-point models" is all that is claimed: those models are
+known to differ from silicon (lava-nc issue 322).
 """
 
 from __future__ import annotations
@@ -26,74 +17,49 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from export.loihi import ConvEdge, DenseEdge, Edge, Int, Lif, LoihiProgram
+from export.loihi import ConvEdge, DenseEdge, Edge, Int, LoihiProgram, SparseEdge
 from export.network import Shape
-from sim.loihi.counting import Activity, checked, finish
+from sim.loihi import laws
+from sim.loihi.counting import Activity, checked, finish, message_type
+from sim.loihi.laws import Ints, Moment, wrap
 from sim.run import Run
-
-Ints: TypeAlias = npt.NDArray[np.int64]
-V = 2**23
 
 
 @dataclass(frozen=True)
 class State:
-    """Before chip step ``t``: u and v ``(samples, neurons)`` per population; what is under way on each connection.
+    """Before chip step ``t``: per population its variables ``(samples, neurons)``, per connection what is under way.
 
     ``wires[k][d]``: what connection k delivers d steps from now, ``(samples, target neurons)``.
     """
 
     t: int
-    u: dict[str, Ints]
-    v: dict[str, Ints]
+    vars: dict[str, dict[str, Ints]]
     wires: list[list[Ints]]
-
-
-@dataclass(frozen=True)
-class Moment:
-    """One chip step of one population: spikes; who was active, whose current wrapped, whose voltage was clipped."""
-
-    s: Ints
-    active: npt.NDArray[np.bool_]
-    wrapped: npt.NDArray[np.bool_]
-    clipped: npt.NDArray[np.bool_]
-
-
-def wrap(x: Ints, bits: int) -> Ints:
-    """Two's complement of so many bits."""
-    half = 2 ** (bits - 1)
-    return np.asarray((x + half) % (2 * half) - half)
-
-
-def trunc12(p: Ints) -> Ints:
-    """Divided by 4096, toward zero."""
-    return np.asarray(np.sign(p) * (np.abs(p) >> 12))
-
-
-def lif(node: Lif, u: Ints, v: Ints, a: Ints) -> tuple[Moment, Ints, Ints]:
-    """One step: ``(u, v, a) -> (moment, u, v)``, all ``(samples, neurons)``."""
-    bias = np.int64(0) if node.bias is None else node.bias.astype(np.int64) << node.bias_exp
-    active = (a != 0) | (u != 0) | (v != 0) | (bias != 0)
-    x = wrap(trunc12(u * (4096 - (node.du + 1))) + wrap(a << 6, 32), 32)
-    u = np.where(x > V, x - 2 * V, np.where(x <= -V, x + 2 * V, x))
-    y = trunc12(v * (4096 - node.dv)) + u + bias
-    v = np.clip(y, -V + 1, V - 1)
-    s = (v > node.vth << 6).astype(np.int64)
-    left = v - (node.subtract << 6) if node.reset == "subtract" else 0
-    return Moment(s, active, u != x, v != y), u, np.where(s == 1, left, v)
 
 
 def dense(edge: DenseEdge, w: Int, s: Ints) -> Ints:
     """``s (samples, source neurons) -> (samples, target neurons)`` through the weights of one delay."""
-    a = payload(edge, s) @ w.T.astype(np.int64)
-    return wrap(a << edge.weight_exp if edge.weight_exp > 0 else a >> -edge.weight_exp, 32)
+    return _shift(payload(edge, s) @ w.T.astype(np.int64), edge.weight_exp)
 
 
-def conv(edge: ConvEdge, s: Ints, src: Shape, dst: Shape) -> Ints:
+def sparse(edge: SparseEdge, which: Int, s: Ints, targets: int) -> Ints:
+    """``s (samples, source neurons) -> (samples, target neurons)`` through the synapses ``which``."""
+    a = np.zeros((targets, len(s)), np.int64)
+    sent = payload(edge, s)[:, edge.of()[which]] * edge.w[which].astype(np.int64)
+    np.add.at(a, edge.target[which], sent.T)
+    return _shift(a.T, edge.weight_exp)
+
+
+def _shift(a: Ints, exp: int) -> Ints:
+    return wrap(a << exp if exp > 0 else a >> -exp, 32)
+
+
+def conv(edge: ConvEdge, s: Ints, src: Shape, dst: Shape, exp: int) -> Ints:
     """``s (samples, source neurons) -> (samples, target neurons)`` through a convolution."""
     x = payload(edge, s).reshape(-1, *src)
     x = np.pad(x, ((0, 0), (0, 0), (edge.padding[0],) * 2, (edge.padding[1],) * 2))
@@ -108,7 +74,8 @@ def conv(edge: ConvEdge, s: Ints, src: Shape, dst: Shape) -> Ints:
                 w = edge.w[g * per_out : (g + 1) * per_out, :, kh, kw].astype(np.int64)
                 part = seen[:, g * per_in : (g + 1) * per_in]
                 y[:, g * per_out : (g + 1) * per_out] += np.einsum("oi,nihw->nohw", w, part)
-    return wrap(y.reshape(len(x), -1), 24)
+    y = y.reshape(len(x), -1)
+    return wrap(y << exp if exp > 0 else y >> -exp, 24)
 
 
 def payload(edge: Edge, s: Ints) -> Ints:
@@ -117,45 +84,46 @@ def payload(edge: Edge, s: Ints) -> Ints:
 
 
 def initial(program: LoihiProgram, samples: int) -> State:
-    """Nothing under way, v = 0, u = ``u0``."""
-    zero = {n: np.zeros((samples, program.size(n)), np.int64) for n in program.nodes}
-    u = {n: zero[n] + (0 if p.u0 is None else p.u0) for n, p in program.lifs.items()}
-    wires = [[zero[e.dst]] * (e.delay_range()[1] + 1) for e in program.edges]
-    return State(0, u, {n: zero[n] for n in program.lifs}, wires)
+    """Nothing under way, every variable at its first value."""
+    found = {n: laws.initial(p, samples, program.size(n)) for n, p in program.populations.items()}
+    wires = [[np.zeros((samples, program.size(e.dst)), np.int64)] * (e.delay_range()[1] + 1) for e in program.edges]
+    return State(0, found, wires)
 
 
 def advance(program: LoihiProgram, state: State, x: Ints) -> tuple[dict[str, Moment], State]:
     """One chip step: ``(state, x (samples, inputs)) -> (moment of each population, state)``; nothing is changed."""
-    u, v, moments = {}, {}, {}
-    for name, node in program.lifs.items():
-        a = np.zeros_like(state.v[name])
+    after_vars, moments = {}, {}
+    for name, node in program.populations.items():
+        a = {p: np.zeros((len(x), program.size(name)), np.int64) for p in ("real", "imag")}
         for edge, wire in zip(program.edges, state.wires, strict=True):
             if edge.dst == name:
-                a = wrap(a + wire[0], 32)
-        u[name], v[name] = state.u[name], state.v[name]
+                a[edge.port] = wrap(a[edge.port] + wire[0], 32)
         if state.t < node.start:
-            no = np.zeros(a.shape, bool)
-            moments[name] = Moment(np.zeros_like(a), no, no, no)
+            no = np.zeros(a["real"].shape, bool)
+            moments[name], after_vars[name] = Moment(np.zeros_like(a["real"]), no, no, no), state.vars[name]
         else:
-            moments[name], u[name], v[name] = lif(node, u[name], v[name], a)
+            moments[name], after_vars[name] = laws.step(node, state.t, state.vars[name], a)
     wires = []
     for edge, wire in zip(program.edges, state.wires, strict=True):
         s = x if edge.src == program.input else moments[edge.src].s
         after = [*wire[1:], np.zeros_like(wire[0])]
-        for delay, a in sent(program, edge, s):
-            after[delay] = wrap(after[delay] + a, 32)
+        for delay, a_out in sent(program, edge, s):
+            after[delay] = wrap(after[delay] + a_out, 32)
         wires.append(after)
-    return moments, State(state.t + 1, u, v, wires)
+    return moments, State(state.t + 1, after_vars, wires)
 
 
 def sent(program: LoihiProgram, edge: Edge, s: Ints) -> list[tuple[int, Ints]]:
-    """``(delay, what arrives)`` that the spikes ``s`` send over one connection."""
+    """``(delay, what arrives)`` that the messages ``s`` send over one connection."""
     if isinstance(edge, ConvEdge):
-        return [(0, conv(edge, s, program.nodes[edge.src].shape, program.nodes[edge.dst].shape))]
+        exp = edge.weight_exp if program.law == "hw" else 0
+        return [(0, conv(edge, s, program.nodes[edge.src].shape, program.nodes[edge.dst].shape, exp))]
+    if isinstance(edge, SparseEdge):
+        return [(delay, sparse(edge, which, s, program.size(edge.dst))) for delay, which in edge.bins()]
     return [(delay, dense(edge, w, s)) for delay, w in edge.bins()]
 
 
-def step(program: LoihiProgram, state: State | None, x: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], State]:
+def step(program: LoihiProgram, state: State | None, x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], State]:
     """One chip step: ``(state or None to begin, x (samples, *input)) -> (y (samples, *output), state)``.
 
     What x causes leaves ``program.latency`` steps later. Errors: ``ValueError`` as :func:`run`.
@@ -163,7 +131,8 @@ def step(program: LoihiProgram, state: State | None, x: npt.NDArray[Any]) -> tup
     x = checked(program, x[:, None])[:, 0]
     state = initial(program, len(x)) if state is None else state
     moments, state = advance(program, state, x.reshape(len(x), -1).astype(np.int64))
-    return moments[program.output].s.astype(np.int8).reshape(len(x), *program.output_shape), state
+    y = moments[program.output].s.astype(message_type(program, program.output))
+    return y.reshape(len(x), *program.output_shape), state
 
 
 def run(
@@ -176,27 +145,27 @@ def run(
     """All steps of integer ``x (samples, T, *input)``, every sample from rest; ``y (samples, T, *output)``.
 
     Each population is read over its own T steps, from its ``start`` on, so that ``y[t]`` answers ``x[t]``. Probes:
-    ``"<node>.s"`` spikes, ``"<node>.u"`` and ``"<node>.v"`` after each step.
+    ``"<node>.s"`` messages, ``"<node>.<variable>"`` (u and v of a Lif) after each step.
     Errors: ``ValueError`` for another shape, for fractions, and for values that the program's input does not carry.
     """
     began, x = time.perf_counter(), checked(program, x)
     samples, steps = x.shape[:2]
     activity = Activity.empty(program, samples, steps, probes)
     state = initial(program, samples)
-    end = steps + max(p.start for p in program.lifs.values())
+    end = steps + max(p.start for p in program.populations.values())
     quiet = np.zeros((samples, program.size(program.input)), np.int64)
     for t in range(end):
         now = x[:, t].reshape(samples, -1).astype(np.int64) if t < steps else quiet
         moments, state = advance(program, state, now)
-        for name, node in program.lifs.items():
+        for name, node in program.populations.items():
             k = t - node.start
             if 0 <= k < steps:
                 m = moments[name]
-                activity.record(name, k, m.s, state.u[name], state.v[name])
+                activity.record(name, k, m.s, state.vars[name])
                 activity.add(name, int(m.active.sum()), int(m.wrapped.sum()), int(m.clipped.sum()))
                 for edge, each in zip(program.edges, program.fan_out, strict=True):
                     if edge.src == name:
-                        activity.events[edge.dst] += int((m.s @ each).sum())
+                        activity.events[edge.dst] += int(((m.s != 0) @ each).sum())
         for edge, each in zip(program.edges, program.fan_out, strict=True):
             if edge.src == program.input:
                 activity.events[edge.dst] += int(((now != 0) @ each).sum())

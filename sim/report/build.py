@@ -173,6 +173,7 @@ def _machine(r: MachineResult, labels: npt.NDArray[Any] | None, known: list[dict
         "program": _program(r),
         "agreement": agreement,
         "bill": None if r.bill is None else r.bill.to_dict(),
+        "figures": None if r.bill is None else r.bill.figures(r.run.samples, r.run.steps),
         "layers": [dict(row) for row in rows],
         "rasters": rasters(r.run, r.sample),
         "waveforms": waveforms(r.run),

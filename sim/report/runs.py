@@ -20,9 +20,12 @@ def report_runs(
     *,
     title: str = "spikeport report",
     prices: Mapping[str, str] | None = None,
+    active: str = "state",
     meta: Mapping[str, Any] | None = None,
 ) -> Report:
     """The report of ``runs``. ``prices``: machine to price table, over the machine's own.
+
+    ``active``: which neuron updates are charged as active, see :data:`hardware.events.ACTIVE`.
 
     Runs of one network on one input form a group: same name of the program's network where it is known, same output
     shape, same labels. The first of a group is what the others of it are compared with.
@@ -42,7 +45,9 @@ def report_runs(
         else:
             home.append(run)
     names = _names(groups)
-    results = [_result(run, group, name, prices) for group, name in zip(groups, names, strict=True) for run in group]
+    results = [
+        _result(run, group, name, prices, active) for group, name in zip(groups, names, strict=True) for run in group
+    ]
     return build_report(None, results, title=title, meta=meta)
 
 
@@ -61,8 +66,8 @@ def _names(groups: list[list[Run]]) -> list[str]:
     return [n if n and names.count(n) == 1 else f"{n or 'network'} {k + 1}" for k, n in enumerate(names)]
 
 
-def _result(run: Run, group: list[Run], name: str, prices: Mapping[str, str]) -> MachineResult:
-    bill = _bill(run, prices)
+def _result(run: Run, group: list[Run], name: str, prices: Mapping[str, str], active: str) -> MachineResult:
+    bill = _bill(run, prices, active)
     again = [r for r in group if r.machine == run.machine]
     place = next(k for k, r in enumerate(again) if r is run)  # by identity: arrays do not compare to one truth
     known: list[Any] = next((r.program["layers"] for r in group if r.program.get("layers")), [])
@@ -83,10 +88,10 @@ def _speaking(run: Run) -> int:
     return int(np.argmax(run.y.reshape(len(run.y), -1).any(axis=1)))
 
 
-def _bill(run: Run, prices: Mapping[str, str]) -> Bill | None:
+def _bill(run: Run, prices: Mapping[str, str], active: str) -> Bill | None:
     engine = ENGINES.get(run.machine)
     table = prices.get(run.machine, engine.prices if engine else None)
-    return None if table is None else price(run.counts, table, run.machine_s)
+    return None if table is None else price(run.counts, table, run.machine_s, active)
 
 
 def _agreement(run: Run, reference: Run) -> dict[str, Any]:

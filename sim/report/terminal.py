@@ -26,6 +26,8 @@ def show(report: Report, console: Console | None = None) -> None:
         console.print(_causes(m, title, bill))
         if bill.total_J is None:
             _line(console, f"{title}: {bill.no_total()}", "yellow")
+        for text in view.figures(m, bill):
+            _line(console, f"{title}: {text}", "")
         for line, text in view.lines(m, bill):
             _line(console, f"{title}: {line.name}: {text} [{line.grade}], not in the total", "")
     for m, title in zip(report.machines, titles, strict=True):

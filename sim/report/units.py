@@ -14,6 +14,9 @@ NARROW = "\N{NARROW NO-BREAK SPACE}"
 
 EVENTS = {
     "synaptic_events": "synaptic events",
+    "synaptic_events_dense": "synaptic events, dense",
+    "synaptic_events_sparse": "synaptic events, sparse",
+    "synaptic_events_conv": "synaptic events, convolution",
     "neuron_updates": "neuron updates",
     "neuron_updates_active": "neuron updates, active",
     "neuron_updates_inactive": "neuron updates, idle",

@@ -69,6 +69,17 @@ def lines(m: Machine, bill: Bill | None) -> list[tuple[Line, str]]:
     return out
 
 
+def figures(m: Machine, bill: Bill) -> list[str]:
+    """Average power and energy-delay product, where there is a time model and a total."""
+    d, power, edp = digits(bill.grade), bill.power_W, bill.edp_Js(m["samples"])
+    if power is None or edp is None:
+        return []
+    return [
+        f"power {si(power.typical, 'W', d)} over the modelled time",
+        f"energy-delay product {si(edp.typical, 'J s', d)} per inference",
+    ]
+
+
 def causes(m: Machine, bill: Bill | None) -> list[Cause]:
     """Terms by inference, dearest first, without those that did not happen."""
     terms = [t for t in bill.terms if t.count] if bill else []

@@ -1,0 +1,198 @@
+"""Lava process graphs from integer programs, and their runs. Worker side.
+
+Programs, and the samples of one program, are disjoint parts of one graph: lava spends its time on starting up and on
+synchronising, so parts that run together cost little more than one, and each begins from rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from lava.magma.compiler.compiler_graphs import ProcGroupDiGraphs
+from lava.magma.core.process.process import ProcessServer
+from lava.magma.core.run_conditions import RunSteps
+from lava.magma.core.run_configs import Loihi2SimCfg
+
+from sim.lava.host import Host, Plan, Window, model, shared
+from sim.lava.nodes import CUSTOM, STATES, Fields, connect, population
+
+SLOTS = 4
+"""Messages that a channel holds; lava's 64 cost memory and start-up and change nothing."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """An integer program as its manifest has it: nodes by name, connections, name of the output."""
+
+    nodes: dict[str, Fields]
+    edges: list[Fields]
+    output: str
+
+    @classmethod
+    def parse(cls, manifest: dict[str, Any], arrays: dict[str, Any]) -> Program:
+        """From a manifest of format loihi-int and its arrays."""
+
+        def whole(entry: dict[str, Any]) -> Fields:
+            return {k: arrays[v["array"]] if isinstance(v, dict) else v for k, v in entry.items()}
+
+        nodes = {d["id"]: whole(d) for d in manifest["nodes"]}
+        edges = [{"delay": 0, "delays": None, "port": "real"} | whole(d) for d in manifest["edges"]]
+        return cls(nodes, edges, manifest["output"])
+
+    @property
+    def input(self) -> str:
+        """Name of the input node."""
+        return next(n for n, node in self.nodes.items() if node["kind"] == "input")
+
+    @property
+    def processes(self) -> int:
+        """Lava processes of one part."""
+        return len(self.nodes) - 1 + len(self.edges)
+
+    def start(self) -> int:
+        """Last chip step at which a population starts."""
+        return max(int(node["start"]) for node in self.nodes.values())
+
+    def size(self, name: str) -> int:
+        """Number of neurons."""
+        return int(np.prod(self.nodes[name]["shape"]))
+
+
+@dataclass
+class Part:
+    """One program, one sample: ``x (T, inputs)`` and what is watched, arrays by probe name."""
+
+    program: Program
+    x: Any
+    found: dict[str, Any] = field(default_factory=dict)
+
+
+class Graph:
+    """A running lava graph. ``stepping``: one row of input and output, over and over."""
+
+    def __init__(
+        self, programs: Sequence[Program], steps: Sequence[int], probes: Sequence[Sequence[str]], stepping: bool
+    ) -> None:
+        began = time.perf_counter()
+        self.plan, self.parts, self.models = Plan(), [], dict[Any, Any]()
+        wires: list[tuple[str, Any]] = []
+        for program, t, names in zip(programs, steps, probes, strict=True):
+            self.parts.append(self._part(program, t, names, stepping, wires))
+        self.end = max((t + p.start() for p, t in zip(programs, steps, strict=True)), default=0)
+        self.host = Host(self.plan)
+        for name, other in wires:
+            self._wire(name, other)
+        self.models[self.host] = model(self.plan)
+        self._start()
+        self.start_s, self.wall_s, self.steps = time.perf_counter() - began, 0.0, 0
+
+    def _part(self, program: Program, t: int, names: Sequence[str], stepping: bool, wires: list[Any]) -> Part:
+        plan = self.plan
+        rows = 1 if stepping else t
+        part = Part(program, shared(rows, program.size(program.input)))
+        source = _Later(wires, f"x{len(plan.x)}")
+        plan.x.append(Window(part.x, 0, stepping))
+        made: dict[str, Any] = {}
+        for name, node in program.nodes.items():
+            if node["kind"] == "input":
+                continue
+            n, start = program.size(name), 0 if stepping else int(node["start"])
+            made[name], late = population(node)
+            self._model(made[name])
+            if f"{name}.s" in names:
+                part.found[f"{name}.s"] = shared(rows, n)
+                wires.append((f"s{len(plan.s)}", made[name].s_out))
+                plan.s.append(Window(part.found[f"{name}.s"], start, stepping))
+            for state in dict.fromkeys((*STATES[node["kind"]], *late)):
+                probe, last = f"{name}.{state}", f"{name}.{state}@end"
+                if probe in names:
+                    part.found[probe] = shared(rows, n)
+                    window = Window(part.found[probe], start, stepping)
+                elif last in names:
+                    part.found[last] = shared(1, n)
+                    window = Window(part.found[last], start + t - 1)
+                elif state in late:
+                    window = Window(shared(0, n))
+                else:
+                    continue
+                if state in late:
+                    plan.writes.append((len(plan.r), int(node["start"]) - 1, np.ascontiguousarray(late[state])))
+                wires.append((f"r{len(plan.r)}", getattr(made[name], state)))
+                plan.r.append(window)
+        for edge in program.edges:
+            src, dst = program.nodes[edge["src"]], program.nodes[edge["dst"]]
+            if edge["src"] == program.input:
+                connection = connect(edge, source, made[edge["dst"]], src, dst)
+            else:
+                connection = connect(edge, made[edge["src"]].s_out, made[edge["dst"]], src, dst)
+            self._model(connection)
+        return part
+
+    def _wire(self, name: str, other: Any) -> None:
+        port = getattr(self.host, name)
+        if name[0] == "x":
+            other(port)
+        elif name[0] == "s":
+            other.connect(port)
+        else:
+            port.connect_var(other)
+
+    def _model(self, process: Any) -> None:
+        """Lava's own choice of model, looked up once per kind: it imports a folder of modules each time."""
+        kind = type(process)
+        if kind not in MODELS:
+            MODELS[kind] = CUSTOM.get(kind) or CONFIG.select(process, ProcGroupDiGraphs._find_proc_models(process))
+        self.models[process] = MODELS[kind]
+
+    def _start(self) -> None:
+        logging.getLogger().handlers.clear()  # lava adds one for every process
+        config = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=self.models)
+        self.host.create_runtime(run_cfg=config, compile_config={"pypy_channel_size": SLOTS})
+        self.runtime = self.host.runtime
+
+    def run(self, steps: int) -> None:
+        """So many chip steps. Errors: ``RuntimeError`` with the traceback of the process that failed."""
+        began = time.perf_counter()
+        try:
+            self.runtime.start(RunSteps(num_steps=steps))
+        except RuntimeError as error:
+            actors = self.runtime._messaging_infrastructure.actors
+            found = [a.exception[1] for a in actors if a.exception]
+            raise RuntimeError("\n".join([str(error), *found])) from None
+        self.wall_s += time.perf_counter() - began
+        self.steps += steps
+
+    def stop(self) -> None:
+        """End lava's processes."""
+        self.runtime.stop()
+        ProcessServer().reset_server()
+
+
+class _Later:
+    """Stands for an output port of the host, which is made after the populations."""
+
+    def __init__(self, wires: list[Any], name: str, *how: tuple[str, Any]) -> None:
+        self.wires, self.name, self.how = wires, name, how
+
+    def reshape(self, shape: Any) -> _Later:
+        return _Later(self.wires, self.name, *self.how, ("reshape", shape))
+
+    def transpose(self, axes: Any) -> _Later:
+        return _Later(self.wires, self.name, *self.how, ("transpose", axes))
+
+    def connect(self, other: Any) -> None:
+        def now(port: Any) -> None:
+            for method, argument in self.how:
+                port = getattr(port, method)(argument)
+            port.connect(other)
+
+        self.wires.append((self.name, now))
+
+
+CONFIG = Loihi2SimCfg(select_tag="fixed_pt")
+MODELS: dict[Any, Any] = {}

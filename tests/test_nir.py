@@ -1,0 +1,450 @@
+"""from_nir and to_nir: closed forms and literal series for the laws, every primitive, and the round trip.
+
+The single LIF and its input are those of the NIR paper (Pedersen et al. 2024, Nat. Commun. 15:8122, section on the LIF
+neuron): tau 2.5 ms, threshold 0.1, dt 0.1 ms; what all its exact and Euler simulators record is spikes at steps 460,
+510, 710 and 760.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+import pytest
+import torch
+from float_networks import LAWS, STRICT, chain, residual
+from torch.nn import functional
+
+from export import (
+    Conv1d,
+    Conv2d,
+    Delay,
+    Edge,
+    Flatten,
+    Input,
+    Integrator,
+    Linear,
+    MappingError,
+    Network,
+    Output,
+    Scale,
+    Spiking,
+    SumPool2d,
+)
+from export.from_nir import from_nir
+from export.to_loihi import compile_loihi
+from export.to_nir import to_nir
+from neuro.neuron import Decay, Law, NoLeak, Rate, Tau
+from sim import numpy_engine
+from sim.loihi import engine
+
+DT = 1e-4
+EULER: dict[str, Any] = {"dt_s": DT, "reset": "hard", "fires": ">", "discretization": "euler"}
+RNG = np.random.default_rng(5)
+
+PAPER = [6, 22, 27, 31, 32, 35, 37, 40, 41, *range(43, 54), *range(67, 79), 84, 85]
+"""Steps of 1 ms in which the paper's input spikes, for one step of 0.1 ms each."""
+
+
+def graph(*nodes: Any, shape: tuple[int, ...] = (3,), **metadata: Any) -> nir.NIRGraph:
+    """A chain with an Input of ``shape``; no type check, as real files need."""
+    named = {"in": nir.Input(np.array(shape))} | {f"n{k}": n for k, n in enumerate(nodes)}
+    named["out"] = nir.Output(np.array(shape))
+    return nir.NIRGraph(named, list(pairwise(named)), metadata=metadata, type_check=False)
+
+
+def full(value: float, n: int = 3) -> Any:
+    return np.full(n, value)
+
+
+def lif(n: int = 3, **changes: Any) -> nir.LIF:
+    p = {"tau": full(1e-3, n), "r": full(10.0, n), "v_leak": full(0.0, n), "v_threshold": full(1.0, n)}
+    return nir.LIF(**p | {"v_reset": full(0.0, n)} | changes)
+
+
+def cuba(n: int = 3, **changes: Any) -> nir.CubaLIF:
+    p = {"tau_syn": 2e-4, "tau_mem": 4e-4, "r": 4.0, "v_leak": 0.0, "v_threshold": 1.0, "v_reset": 0.0, "w_in": 2.0}
+    return nir.CubaLIF(**{k: full(v, n) for k, v in p.items()} | changes)
+
+
+def outputs(net: Network, x: Any) -> Any:
+    return numpy_engine.run(net, np.asarray(x, np.float64)[None]).y[0]
+
+
+def paper_lif(**changes: Any) -> nir.NIRGraph:
+    p = {"tau": 2.5e-3, "r": 1.0, "v_leak": 0.0, "v_threshold": 0.1, "v_reset": 0.0} | changes
+    neuron = nir.LIF(**{k: np.full(1, v, np.float32) for k, v in p.items()})
+    return graph(nir.Affine(np.ones((1, 1), np.float32), np.zeros(1, np.float32)), neuron, shape=(1,))
+
+
+def paper_input() -> Any:
+    x = np.zeros((1, 1000, 1))
+    x[0, [10 * k for k in PAPER]] = 1.0
+    return x
+
+
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+@pytest.mark.parametrize("discretization", ["euler", "exact"])
+def test_single_lif_of_the_paper(discretization: Any, reset: Any) -> None:
+    net = from_nir(paper_lif(), dt_s=DT, reset=reset, fires=">", discretization=discretization)
+    assert np.flatnonzero(numpy_engine.run(net, paper_input()).y).tolist() == [460, 510, 710, 760]
+    if reset == "hard":
+        chip = engine.run(compile_loihi(net), paper_input())
+        assert np.flatnonzero(chip.y).tolist() == [460, 510, 710, 760]
+
+
+def test_single_lif_decays_as_its_closed_form() -> None:
+    """After an input in step 60: Euler (1 - dt/tau)^k dt/tau; exact e^(-k dt/tau) (1 - e^(-dt/tau))."""
+    for kind, keep in (("euler", 1 - 0.04), ("exact", math.exp(-0.04))):
+        net = from_nir(paper_lif(), dt_s=DT, reset="hard", fires=">", discretization=kind)  # type: ignore[arg-type]
+        net = replace(net, nodes={n: Linear(np.ones((1, 1))) if n == "n0" else node for n, node in net.nodes.items()})
+        state = numpy_engine.initial(net, 1)
+        for t in range(100):
+            _, state = numpy_engine.step(net, state, paper_input()[:, t])
+            want = 0.0 if t < 60 else (1 - keep) * keep ** (t - 60)
+            assert state["n1.v"].item() == pytest.approx(want, abs=1e-12), (kind, t)
+
+
+def test_float32_seconds_give_round_steps() -> None:
+    node = from_nir(paper_lif(), **EULER).nodes["n1"]
+    assert isinstance(node, Spiking)
+    assert node.law == Law(Tau(25.0), threshold=float(np.float32(0.1)), fires=">")
+
+
+def test_leak_above_threshold_fires_at_the_period_of_the_closed_form() -> None:
+    """No input; v_leak 1.2, threshold 1: from 0 up in tau ln(1.2 / 0.2) = 17.92 ms, so every 180 steps of 0.1 ms."""
+    node = nir.LIF(full(0.01, 1), full(1.0, 1), full(1.2, 1), full(1.0, 1), full(0.0, 1))
+    net = from_nir(graph(node, shape=(1,)), **EULER | {"discretization": "exact"})
+    fired = np.flatnonzero(outputs(net, np.zeros((1000, 1))))
+    assert fired.tolist() == [179, 359, 539, 719, 899]
+    assert math.ceil(0.01 * math.log(1.2 / 0.2) / DT) == 180
+
+
+def test_literal_laws() -> None:
+    def law(node: Any, **told: Any) -> Law:
+        return next(n.law for _, n in from_nir(graph(node), **EULER | told) if isinstance(n, Spiking))
+
+    assert law(nir.IF(full(1e4), full(1.0), full(0.0))) == Law(NoLeak(), fires=">")
+    assert law(lif()) == Law(Tau(10.0, decay_input=False), fires=">")
+    assert law(lif(r=full(1.0)), fires=">=") == Law(Tau(10.0))
+    assert law(lif(v_leak=full(-0.5), v_reset=full(-0.5))) == Law(Tau(10.0, False, -0.5), v_reset=-0.5, fires=">")
+    exact = law(lif(r=full(1.0)), discretization="exact")
+    assert exact.charge == Rate(-math.expm1(-0.1))
+    assert law(cuba()) == Law(Decay(0.5, 0.75), fires=">")
+    assert law(cuba(), reset="soft").reset == "subtract"
+    assert law(cuba(v_leak=full(-1.0), v_reset=full(-1.0))) == Law(Decay(0.5, 0.75), threshold=2.0, fires=">")
+    assert law(nir.Threshold(full(0.5))) == Law(Rate(1.0, decay_input=False), 0.5, fires=">")
+
+
+def test_threshold_remembers_nothing() -> None:
+    net = from_nir(graph(nir.Threshold(full(0.5))), dt_s=DT, fires=">")
+    x = [[0.4, 0.5, 0.6], [0.9, 0.1, 0.6], [0.4, 0.9, 0.5]]
+    assert outputs(net, x).tolist() == [[0, 0, 1], [1, 0, 1], [0, 1, 0]]
+
+
+def test_integrators_series() -> None:
+    """I, LI and CubaLI of an impulse, by NIR's equations stepped with Euler."""
+    x = np.zeros((4, 1))
+    x[0] = 1.0
+    one = {"dt_s": DT, "discretization": "euler"}
+    for node, want in (
+        (nir.I(full(2e4, 1)), [2.0, 2.0, 2.0, 2.0]),
+        (nir.LI(full(2e-4, 1), full(2.0, 1), full(0.0, 1)), [1.0, 0.5, 0.25, 0.125]),
+        (nir.LI(full(2e-4, 1), full(1.0, 1), full(3.0, 1)), [3.5, 3.25, 3.125, 3.0625]),
+        (nir.CubaLI(full(2e-4, 1), full(2e-4, 1), full(2.0, 1), full(0.0, 1), full(2.0, 1)), [1.0, 1.0, 0.75, 0.5]),
+        (nir.CubaLI(full(2e-4, 1), full(2e-4, 1), full(2.0, 1), full(7.0, 1), full(2.0, 1)), [8.0, 8.0, 7.75, 7.5]),
+    ):
+        net = from_nir(graph(node, shape=(1,)), **one)  # type: ignore[arg-type]
+        assert outputs(net, x).ravel().tolist() == want
+
+
+def stepped(kind: str, p: dict[str, Any], x: Any, discretization: str) -> Any:
+    """NIR's equations in plain numpy, per-neuron parameters as they stand; the truth for every folding."""
+    v, i, out = np.broadcast_to(p["v_reset"], x.shape[1:]).copy(), np.zeros(x.shape[1:]), []
+    share = {k: -np.expm1(-DT / p[k]) if discretization == "exact" else DT / p[k] for k in p if k.startswith("tau")}
+    for now in x:
+        if kind == "IF":
+            v = v + p["r"] * DT * now
+        elif kind == "LIF":
+            v = v + share["tau"] * (p["v_leak"] - v + p["r"] * now)
+        else:
+            i = i - share["tau_syn"] * i + share["tau_syn"] * p["w_in"] * now
+            v = v + share["tau_mem"] * (p["v_leak"] - v + p["r"] * i)
+        s = v > p["v_threshold"]
+        v = np.where(s, p["v_reset"], v)
+        out.append(s)
+    return np.stack(out).astype(float)
+
+
+def spread(low: float, high: float, n: int = 12) -> Any:
+    return RNG.uniform(low, high, n)
+
+
+@pytest.mark.parametrize("discretization", ["euler", "exact"])
+@pytest.mark.parametrize("weights", [True, False], ids=["into weights", "scale node"])
+@pytest.mark.parametrize("kind", ["IF", "LIF", "CubaLIF"])
+def test_parameters_that_differ_fold_exactly(kind: str, weights: bool, discretization: str) -> None:
+    n = 12
+    leak = spread(-0.3, 0.2) if kind != "IF" else np.zeros(n)
+    p: dict[str, Any] = {"r": spread(0.5, 1.5), "v_threshold": leak + spread(0.3, 1.2), "v_reset": leak}
+    if kind == "LIF":
+        p |= {"tau": full(4e-4, n), "v_leak": leak}
+    elif kind == "CubaLIF":
+        p |= {"tau_syn": full(2e-4, n), "tau_mem": full(5e-4, n), "v_leak": leak, "w_in": spread(0.7, 2.0)}
+    else:
+        p["r"] = p["r"] / DT * 0.2
+    w, b = RNG.normal(0.3, 0.8, (n, n)), RNG.normal(0.1, 0.1, n)
+    before = [nir.Affine(w, b)] if weights else []
+    net = from_nir(graph(*before, getattr(nir, kind)(**p), shape=(n,)), **EULER | {"discretization": discretization})
+    assert ("n0.gain" in net.nodes) is not weights
+    x = (RNG.random((200, n)) < 0.4) * (1.0 if weights else 2.0)
+    want = stepped(kind, p, x @ w.T + b if weights else x, discretization)
+    got = outputs(net, x)
+    assert 0.01 < want.mean() < 0.9
+    np.testing.assert_array_equal(got, want)
+    said = " ".join(x.what for x in net.losses)
+    assert "its input gain" in said
+    assert "thresholds that differ made 1" in said
+
+
+def test_residual_gain_goes_into_the_weights_as_norse_needs_it() -> None:
+    """r = 1, w_in = 1: k = R dt/tau_mem * w_in dt/tau_syn = 1/4 * 1/2."""
+    w = RNG.normal(size=(3, 3))
+    net = from_nir(graph(nir.Linear(w), cuba(r=full(1.0), w_in=full(1.0))), **EULER)
+    node = net.nodes["n0"]
+    assert isinstance(node, Linear)
+    np.testing.assert_allclose(node.weight, w / 8, rtol=1e-15)
+    assert [x.what for x in net.losses] == ["its input gain 0.125 multiplied into the weights of n0, rounded once"]
+
+
+def test_gain_before_shared_or_missing_weights_becomes_a_node() -> None:
+    nodes = {
+        "in": nir.Input(np.array([3])), "w": nir.Linear(np.eye(3)), "a": lif(r=full(5.0)), "b": lif(),
+        "w2": nir.Linear(np.eye(3)), "out": nir.Output(np.array([3])),
+    }  # fmt: skip
+    edges = [("in", "w"), ("w", "a"), ("w", "b"), ("a", "w2"), ("w2", "out"), ("b", "out")]
+    net = from_nir(nir.NIRGraph(nodes, edges, type_check=False), **EULER)
+    assert Edge("w", "a.gain") in net.edges
+    assert Edge("a.gain", "a") in net.edges
+    scale = net.nodes["a.gain"]
+    assert isinstance(scale, Scale)
+    assert scale.scale.tolist() == [0.5] * 3
+
+
+def test_channel_gain_goes_into_a_kernel() -> None:
+    threshold = np.broadcast_to(np.array([0.5, 2.0])[:, None, None], (2, 4, 4)).copy()
+    zero = np.zeros((2, 4, 4))
+    kernel = RNG.normal(size=(2, 1, 3, 3))
+    conv = nir.Conv2d((4, 4), kernel, 1, 1, 1, 1, np.zeros(2))
+    g = graph(conv, nir.IF(zero + 1 / DT, threshold, zero), shape=(1, 4, 4))
+    g.nodes["out"] = nir.Output(np.array([2, 4, 4]))
+    net = from_nir(g, **EULER)
+    node = net.nodes["n0"]
+    assert isinstance(node, Conv2d)
+    np.testing.assert_allclose(node.weight[:, 0], kernel[:, 0] / np.array([0.5, 2.0])[:, None, None], rtol=1e-15)
+    assert node.bias is None  # exporters write a bias of zeros
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")  # torch copies its input
+@pytest.mark.parametrize(
+    ("padding", "stride", "dilation", "kernel"),
+    [("same", 1, 1, 3), ("same", 1, 1, 4), ("same", 1, 3, 2), ("valid", 2, 1, 3), (2, 1, 2, 3)],
+)
+def test_convolutions_are_torchs(padding: Any, stride: int, dilation: int, kernel: int) -> None:
+    w1, w2, b = RNG.normal(size=(4, 2, kernel)), RNG.normal(size=(4, 1, kernel, kernel)), RNG.normal(size=4)
+    x1, x2 = RNG.normal(size=(1, 3, 2, 15)), RNG.normal(size=(1, 3, 2, 13, 12))
+    one = graph(nir.Conv1d(None, w1, stride, padding, dilation, 1, b), shape=(2, 15))
+    two = graph(nir.Conv2d(None, w2, stride, padding, dilation, 2, b), shape=(2, 13, 12))
+    for g, x, f, w, groups in ((one, x1, functional.conv1d, w1, 1), (two, x2, functional.conv2d, w2, 2)):
+        want = f(torch.tensor(x[0]), torch.tensor(w), torch.tensor(b), stride, padding, dilation, groups)
+        g.nodes["out"] = nir.Output(np.array(want.shape[1:]))
+        got = numpy_engine.run(from_nir(g, dt_s=DT), x).y
+        np.testing.assert_allclose(got[0], want.numpy(), atol=1e-12)
+
+
+def test_pooling_flatten_scale_and_delay() -> None:
+    x = RNG.normal(size=(1, 4, 2, 6, 4))
+    pool = {"kernel_size": np.array([2, 2]), "stride": np.array([2, 2]), "padding": np.array([0, 0])}
+    nodes = [
+        nir.SumPool2d(**pool),
+        nir.Flatten(np.array([2, 3, 2]), start_dim=1, end_dim=-1),
+        nir.Scale(np.arange(12.0).reshape(2, 6)),
+        nir.Flatten(np.array([2, 6]), start_dim=0),
+        nir.Delay(np.arange(12) % 3 * DT),
+    ]
+    g = graph(*nodes, shape=(2, 6, 4))
+    g.nodes["out"] = nir.Output(np.array([12]))
+    net = from_nir(g, dt_s=DT)
+    assert net.shapes()["n1"] == (2, 6)
+    sums = 4 * functional.avg_pool2d(torch.tensor(x[0]), 2).numpy().reshape(4, 12) * np.arange(12)
+    want = np.stack([[sums[t - k % 3, k] if t >= k % 3 else 0 for k in range(12)] for t in range(4)])
+    np.testing.assert_allclose(numpy_engine.run(net, x).y[0], want, atol=1e-12)
+
+
+def recurrent(order: int, delay: float | None = None) -> nir.NIRGraph:
+    """in -> fc -> lif -> out with lif -> w -> lif, optionally through a Delay; ``order`` permutes nodes and edges."""
+    rng = np.random.default_rng(11)
+    nodes: dict[str, Any] = {
+        "in": nir.Input(np.array([4])), "fc": nir.Affine(rng.normal(0.3, 0.5, (5, 4)), rng.normal(0, 0.1, 5)),
+        "lif": lif(5), "w": nir.Affine(rng.normal(0, 0.4, (5, 5)), rng.normal(0.1, 0.05, 5)),
+        "out": nir.Output(np.array([5])),
+    }  # fmt: skip
+    edges = [("in", "fc"), ("fc", "lif"), ("lif", "w"), ("w", "lif"), ("lif", "out")]
+    if delay is not None:
+        nodes["d"] = nir.Delay(full(delay, 5))
+        edges = [*edges[:2], ("lif", "d"), ("d", "w"), *edges[3:]]
+    shuffle = np.random.default_rng(order)
+    names = list(nodes)
+    shuffle.shuffle(names)
+    shuffle.shuffle(edges)  # type: ignore[arg-type]
+    return nir.NIRGraph({n: nodes[n] for n in names}, [*map(tuple, edges), tuple(edges[0])], type_check=False)
+
+
+def test_loop_takes_one_step_whatever_the_order() -> None:
+    """s[t] from W s[t-1] + b in plain numpy; a duplicate edge counts once."""
+    nets = [from_nir(recurrent(k), **EULER) for k in range(4)]
+    assert len({stripped(n).hash() for n in nets}) == 1
+    assert all(Edge("lif", "w", 1) in n.edges for n in nets)
+    assert all("stands more than once" in " ".join(x.what for x in n.losses) for n in nets)
+    x = (RNG.random((60, 4)) < 0.5).astype(float)
+    g = recurrent(0).nodes
+    v, s, want = np.zeros(5), np.zeros(5), []
+    for now in x:
+        v = 0.9 * v + g["fc"].weight @ now + g["fc"].bias + g["w"].weight @ s + g["w"].bias
+        s = (v > 1.0).astype(float)
+        v = v * (1 - s)
+        want.append(s)
+    assert 0.05 < np.mean(want) < 0.95
+    for net in nets:
+        np.testing.assert_array_equal(outputs(net, x), want)
+
+
+def test_delay_in_a_loop_is_the_loops_delay() -> None:
+    one, three = from_nir(recurrent(0, DT), **EULER), from_nir(recurrent(0, 3 * DT), **EULER)
+    assert all(e.delay == 0 for net in (one, three) for e in net.edges)
+    x = (RNG.random((60, 4)) < 0.5).astype(float)
+    np.testing.assert_array_equal(outputs(one, x), outputs(from_nir(recurrent(0), **EULER), x))
+    assert (outputs(three, x) != outputs(one, x)).any()
+    assert any(e.delay for e in from_nir(recurrent(0, 0.0), **EULER).edges)  # a delay of 0 does not open the loop
+
+
+def test_forward_skip_inside_a_loop_is_not_delayed() -> None:
+    """in -> a -> w -> b with a skip a -> b and a way back b -> w2 -> a: only the way back takes a step."""
+    nodes = {
+        "in": nir.Input(np.array([3])), "a": lif(), "w": nir.Linear(np.eye(3)), "b": lif(), "w2": nir.Linear(np.eye(3)),
+        "out": nir.Output(np.array([3])),
+    }  # fmt: skip
+    edges = [("w2", "a"), ("b", "w2"), ("a", "b"), ("w", "b"), ("a", "w"), ("in", "a"), ("b", "out")]
+    net = from_nir(nir.NIRGraph(nodes, edges, type_check=False), **EULER)
+    assert {e for e in net.edges if e.delay} == {Edge("b", "w2", 1)}
+
+
+def test_nested_graphs_are_inlined() -> None:
+    inner = nir.NIRGraph(
+        {"input": nir.Input(np.array([5])), "lif": recurrent(0).nodes["lif"], "w": recurrent(0).nodes["w"],
+         "output": nir.Output(np.array([5]))},
+        [("input", "lif"), ("lif", "w"), ("w", "lif"), ("lif", "output")],
+        type_check=False,
+    )  # fmt: skip
+    middle = nir.NIRGraph(
+        {"i": nir.Input(np.array([5])), "rnn": inner, "o": nir.Output(np.array([5]))},
+        [("i", "rnn"), ("rnn", "o")],
+        type_check=False,
+    )
+    nodes = {"in": nir.Input(np.array([4])), "fc": recurrent(0).nodes["fc"], "sub": middle}
+    nodes["out"] = nir.Output(np.array([5]))
+    net = from_nir(nir.NIRGraph(nodes, [("in", "fc"), ("fc", "sub"), ("sub", "out")], type_check=False), **EULER)
+    assert set(net.nodes) == {"in", "fc", "sub.rnn.lif", "sub.rnn.w", "out"}
+    x = (RNG.random((60, 4)) < 0.5).astype(float)
+    np.testing.assert_array_equal(outputs(net, x), outputs(from_nir(recurrent(0), **EULER), x))
+
+
+def stripped(net: Network) -> Network:
+    return replace(net, losses=())
+
+
+@pytest.mark.parametrize("law", LAWS | STRICT)
+def test_round_trip_is_the_identity(law: str, tmp_path: Path) -> None:
+    """Chains and residual loops under every law, through a file and through the graph in memory."""
+    for make in (chain, residual):
+        net = make((LAWS | STRICT)[law])
+        program = to_nir(net, tmp_path / "net.nir")
+        assert stripped(from_nir(tmp_path / "net.nir")).hash() == net.hash()
+        assert stripped(from_nir(program.graph)).hash() == net.hash()
+
+
+def test_every_kind_round_trips(tmp_path: Path) -> None:
+    nodes: dict[str, Any] = {
+        "in": Input((2, 6, 6)),
+        "conv": Conv2d(RNG.normal(size=(4, 2, 3, 3)), np.zeros(4), (1, 1), (1, 1)),
+        "s0": Spiking(Law(Decay(0.0, 0.75), fires=">")),
+        "pool": SumPool2d((2, 2), (2, 2)),
+        "rows": Flatten(1, 2),
+        "c1": Conv1d(RNG.normal(size=(3, 4, 3))),
+        "s1": Spiking(Law(Rate(0.3), reset="subtract")),
+        "flat": Flatten(),
+        "scale": Scale(RNG.normal(size=21)),
+        "fc": Linear(RNG.normal(size=(4, 21)), RNG.normal(size=4)),
+        "wait": Delay(np.array([0, 1, 2, 5])),
+        "s2": Spiking(Law(Tau(3.0, rest=-0.1), v_reset=-0.2)),
+        "read": Integrator(Decay(0.3, 0.9), 0.5),
+        "out": Output(),
+    }
+    edges = [Edge(a, b) for a, b in pairwise(nodes)] + [Edge("s2", "s2", 1), Edge("wait", "read", 2)]
+    net = Network(nodes, edges, 2e-3, "kinds")
+    to_nir(net, tmp_path / "net.nir")
+    assert stripped(from_nir(tmp_path / "net.nir")).hash() == net.hash()
+    kinds = {type(n).__name__ for n in nir.read(tmp_path / "net.nir", type_check=False).nodes.values()}
+    assert kinds == {
+        "Input", "Conv2d", "CubaLIF", "SumPool2d", "Flatten", "Conv1d", "LIF", "Scale", "Affine", "Delay", "CubaLI",
+        "Output",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "charge", [NoLeak(), Tau(2.7), Tau(7.3, False, 0.4), Rate(0.37), Rate(0.11, False), Decay(0.3, 0.7)]
+)
+def test_equations_alone_give_the_same_constants_back(charge: Any) -> None:
+    """Without our own metadata, as another tool's file: a, b, k to the last bits of float64."""
+    law = Law(charge, 0.8, fires=">")
+    program = to_nir(Network.sequential({"in": Input((3,)), "s": Spiking(law), "out": Output()}, dt_s=DT))
+    raw = program.graph
+    raw.metadata, raw.nodes["s"].metadata = {}, {}
+    got = next(n.law for _, n in from_nir(raw, **EULER) if isinstance(n, Spiking))
+    assert (got.threshold, got.v_reset, got.fires) == (0.8, 0.0, ">")
+    np.testing.assert_allclose(got.charge.canonical(), charge.canonical(), rtol=4e-16)
+
+
+def test_what_a_hand_changes_wins_over_our_metadata() -> None:
+    net = Network.sequential({"in": Input((3,)), "s": Spiking(Law(Tau(3.0), fires=">")), "out": Output()}, dt_s=DT)
+    graph = to_nir(net).graph
+    graph.nodes["s"].tau = full(5 * DT)
+    node = from_nir(graph).nodes["s"]
+    assert isinstance(node, Spiking)
+    assert node.law.charge == Tau(5.0)
+    told = from_nir(to_nir(net).graph, fires=">=")
+    assert "fires '>=' taken instead of the file's '>'" in " ".join(x.what for x in told.losses)
+
+
+def test_losses_of_the_export_name_what_nir_cannot_say() -> None:
+    said = [f"{x.node}: {x.what}" for x in to_nir(residual(LAWS["tau3_soft"])).losses]
+    assert "residual: dt stands in the metadata only; seconds" in said
+    assert "s1: '>=' stands in the metadata only, NIR fires at '>'; threshold" in said
+    assert "s1: reset 'subtract' stands in the metadata only, NIR resets to v_reset; threshold" in said
+    with pytest.raises(MappingError, match=r"^s: keeps 1 of itself, tau_mem would be infinite"):
+        to_nir(Network.sequential({"in": Input((3,)), "s": Spiking(Law(Decay(0.5, 1.0))), "out": Output()}))
+
+
+def test_program_saves_beside_and_renames(tmp_path: Path) -> None:
+    net = chain(LAWS["if"])
+    program = to_nir(net, tmp_path / "a.nir")
+    program.save(tmp_path / "b.nir")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nir", "b.nir"]
+    assert (tmp_path / "a.nir").read_bytes() == (tmp_path / "b.nir").read_bytes()
+    assert program.hash() == to_nir(net).hash()
+    assert (program.machine, program.dt_s, program.usage) == ("nir", net.dt_s, {})
