@@ -34,7 +34,7 @@ from sim.compare import compare, decide
 from sim.run import Run
 
 Array = npt.NDArray[Any]
-EPOCHS, BATCH, LEARNING_RATE = 6, 36, 5e-4
+EPOCHS, BATCH, LEARNING_RATE = 4, 32, 2e-4
 CALIBRATION, SCALES = 256, 8
 LOSSES = {"digits": spike_mse, "nmnist": spike_ce}
 PARTS = {"digits": {"test": slice(None)}, "nmnist": {"held out": slice(0, -100), "test": slice(-100, None)}}

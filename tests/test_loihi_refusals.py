@@ -12,7 +12,7 @@ from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export import CapacityError, Conv2d, Edge, Input, Linear, Network, Output, Spiking
+from export import CapacityError, Conv2d, Delay, Edge, Input, Linear, Network, Output, Spiking
 from export.from_torch import from_torch
 from export.program import MappingError
 from export.to_loihi import compile_loihi
@@ -169,6 +169,23 @@ def test_delays_below_0_and_above_62_are_refused() -> None:
         compile_loihi(Network(nodes, [*chain, Edge("h", "fc", -1)]))
     with pytest.raises(MappingError, match=r"^h -> h: needs a delay of 63 steps, .*relay the spikes"):
         compile_loihi(Network(nodes, [*chain, Edge("h", "fc", 64)]))
+
+
+def test_a_synapse_with_a_delay_above_62_is_refused() -> None:
+    """Synapses of delay 0 beside it, so that no step of it is absorbed by a later start."""
+
+    def late(steps: int) -> Network:
+        nodes = {
+            "in": Input((3,)), "wait": Delay(np.array([0, 5, steps])), "fc": Linear(np.eye(3)), "h": Spiking(),
+            "out": Output(),
+        }  # fmt: skip
+        return Network.sequential(nodes)
+
+    with pytest.raises(MappingError, match=r"^in -> h: needs a delay of 63 steps, a synapse has at most 62; shorten"):
+        compile_loihi(late(63))
+    program = compile_loihi(late(62))
+    assert program.edges[0].delay_range() == (0, 62)
+    assert program.losses == ()
 
 
 def test_more_synapses_than_a_core_holds_are_refused() -> None:

@@ -15,8 +15,6 @@ theta moved, by less than 1/1024 of it, to where ``theta s`` is whole and ``1 / 
 ``spread`` is what pooling before the layer divides by. Compiled for the chip, weights, thresholds, decays and biases
 go over without rounding, for ``compile_loihi`` finds the grid; what stays is the chip's truncation of the products
 ``u (4096 - du)`` and ``v (4096 - dv)`` to 1/64 of a weight unit.
-
-Straight-through estimator: Bengio, Leonard, Courville, arXiv 1308.3432 (2013).
 """
 
 from __future__ import annotations
@@ -25,16 +23,16 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize
 
+from neuro.grid import BiasGrid, Weighted, WeightGrid, chip_law, fold, short
 from neuro.modules import Recurrent, Spiking, Stack
-from neuro.neuron import Charge, Decay, Law, NoLeak, Rate, Tau
+from neuro.neuron import Law
 
-Weighted: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
 WRAP = 2**17
 """Weight units that a current may reach: 2^23 of 1/64 each."""
 
@@ -119,57 +117,6 @@ def hard_reset(module: nn.Module) -> nn.Module:
     return out
 
 
-def chip_law(law: Law) -> Law:
-    """The law with its decays on the chip's grid of 1/4096 and ``>``; all else as it is.
-
-    Errors: ``ValueError`` for a current that the chip cannot keep.
-    """
-    a, b, _, _ = law.charge.canonical()
-    current, kept = round(a * 4096) / 4096, max(1, round(b * 4096)) / 4096
-    if current >= 1.0:
-        raise ValueError(f"a current that keeps {a:g} a step has no counterpart; keep at most {1 - 1 / 4096:.6f}")
-    charge: Charge = law.charge
-    if isinstance(charge, Tau | Rate) and (kept != b or isinstance(charge, Rate)):
-        charge = Rate(1.0 - kept, charge.decay_input, charge.rest)
-    elif isinstance(charge, Decay):
-        charge = Decay(current, kept)
-    elif not isinstance(charge, NoLeak | Tau):
-        raise ValueError(f"{charge} has no canonical form here")
-    return replace(law, charge=charge, fires=">")
-
-
-class WeightGrid(nn.Module):
-    """``step round(w / step)``, clipped to ``low step..high step``; gradient 1 inside, 0 where clipped."""
-
-    def __init__(self, step: float, low: int, high: int) -> None:
-        super().__init__()
-        self.step, self.low, self.high = step, low, high
-
-    def forward(self, w: Tensor) -> Tensor:
-        """On the grid, shape as ``w``."""
-        n = (w.double() / self.step).round()
-        legal = n.clamp(self.low, self.high)
-        inside = torch.where(n == legal, w, w.detach())
-        return (legal * self.step).to(w.dtype) + (inside - inside.detach())
-
-    def right_inverse(self, w: Tensor) -> Tensor:
-        """The trained value behind starts as the layer's own."""
-        return w
-
-
-class BiasGrid(WeightGrid):
-    """:class:`WeightGrid` of ``bias + shift``: what enters v besides the bias has its share of the grid."""
-
-    def __init__(self, step: float, high: int, shift: float) -> None:
-        super().__init__(step, -high, high)
-        self.shift = shift
-
-    def forward(self, w: Tensor) -> Tensor:
-        """On the grid, shape as ``w``."""
-        total = super().forward(w.double() + self.shift) - self.shift
-        return total.to(w.dtype)
-
-
 def _quantise(population: Population) -> Law:
     """Put weights and biases behind grids; return the law."""
     p = population
@@ -181,7 +128,7 @@ def _quantise(population: Population) -> Law:
         raise ValueError(f"{p.label}: no Linear or Conv2d leads to it; there is nothing to train on a grid")
     gain, (s, q) = law.charge.canonical()[2], _scale(p, law)
     if not p.fixed:
-        s = 1.0 / _short(1.0 / s)
+        s = 1.0 / short(1.0 / s)
         law = replace(law, threshold=q / s + law.v_reset)
     for _, layer, spread in p.layers:
         w = layer.weight.detach()
@@ -213,12 +160,6 @@ def _biased(p: Population, law: Law) -> list[tuple[Any, float, float]]:
             out.append((m, shift, float((m.bias.detach().double() * _into(law) + shift).abs().max())))
             shift = 0.0
     return out
-
-
-def _short(x: float) -> float:
-    """x in 10 significant bits: sums of its multiples, below 2^14 of them, are exact in float32 in any order."""
-    part, exponent = math.frexp(x)
-    return math.ldexp(round(part * 2**10), exponent - 10)
 
 
 def _scale(p: Population, law: Law) -> tuple[float, float]:
@@ -292,7 +233,7 @@ def _populations(module: nn.Module, payload: int) -> Iterator[Population]:
 
 
 def _leaves(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module, str, nn.Module]]:
-    """``(path, owner, key, module)`` in the order in which a chain runs; of a loop, what leads back comes first."""
+    """``(path, owner, key, module)`` in the order in which a chain runs."""
     for key, child in module._modules.items():
         if child is None:
             continue
@@ -313,20 +254,3 @@ def _set_laws(module: nn.Module, laws: dict[str, Law]) -> None:
         owner, _, key = label.rpartition(".")
         surrogate = old.surrogate if isinstance(old, Spiking) else None
         module.get_submodule(owner)._modules[key] = Spiking(law, surrogate)
-
-
-@torch.no_grad()
-def fold(layer: Weighted, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
-    """``W' = g W;  b' = (b - mean) g + beta;  g = gamma / sqrt(var + eps)``, in float64, into ``layer``."""
-    mean, var = norm.running_mean, norm.running_var
-    if mean is None or var is None:
-        raise ValueError("BatchNorm without running statistics has nothing to fold; track_running_stats=True")
-    gain = (var.double() + norm.eps).rsqrt()
-    shift: Any = 0.0 if norm.bias is None else norm.bias.double()
-    if norm.weight is not None:
-        gain = gain * norm.weight.double()
-    bias = 0.0 if layer.bias is None else layer.bias.double()
-    w = layer.weight
-    new = (bias - mean.double()) * gain + shift
-    layer.weight.copy_(w.double() * gain.reshape(-1, *[1] * (w.ndim - 1)))
-    layer.bias = nn.Parameter(new.to(w.dtype))
