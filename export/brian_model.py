@@ -1,8 +1,8 @@
 """A Network as Brian 2 groups and projections: which there are, their equations, their place in a step.
 
-A group is an Input, a Spiking node, or a node without state whose value others take (``relay``): average pooling, a
-Linear or Conv2d that does not lead to spiking nodes alone, a graded output. Other Linear and Conv2d nodes are the
-weights of synapses, their biases the constant ``bias`` of the group that they lead to.
+A group is an Input, a Spiking node, or a node whose value others take (``relay``): pooling, Scale, Delay, Integrator, a
+graded output, and a layer with weights that does not lead to neurons alone. Other layers are the weights of synapses,
+their biases the constant ``bias`` of the group that they lead to.
 
 One step of the network is one ``dt`` of Brian. All of it happens in the slot ``groups``; ``order`` puts group k, as
 :meth:`Network.order` counts, at ``10 k``:
@@ -29,10 +29,25 @@ import numpy as np
 
 from export.brian_links import Projection
 from export.brian_synapses import Array
-from export.network import AvgPool2d, Conv2d, Flatten, Input, Linear, Network, Output, Spiking
+from export.network import (
+    AvgPool2d,
+    Delay,
+    Flatten,
+    Input,
+    Integrator,
+    Network,
+    Output,
+    Scale,
+    Spiking,
+    SumPool2d,
+    Weighted,
+)
 from export.program import MappingError
-from neuro.neuron import Decay, Law, NoLeak, Rate, Tau
+from neuro.neuron import Charge, Decay, Law, NoLeak, Rate, Tau
 
+KNOWN = Input | Output | Weighted | AvgPool2d | SumPool2d | Flatten | Scale | Delay | Spiking | Integrator
+MAX_LATE = 256
+"""Past values that a group keeps in variables of its own; a choice, not a limit of Brian."""
 CHARGE, UPDATE, FIRE, RESET, SEND = range(5)
 """Offsets to ``order`` of what a group does in its turn."""
 
@@ -43,6 +58,7 @@ class Group:
 
     ``update`` runs each step; ``events``: name to condition; ``start``: initial ``v``. ``bias`` per neuron or None: the
     sum over ``biases``, layers whose bias it is and how many places in a row share one element.
+    ``scale``: that of a Scale node.
     """
 
     name: str
@@ -55,6 +71,7 @@ class Group:
     constants: dict[str, float] = field(default_factory=dict)
     biases: tuple[tuple[str, int], ...] = ()
     bias: Array | None = None
+    scale: Array | None = None
     start: float = 0.0
     ode: bool = False
     spiking: bool = False
@@ -75,20 +92,18 @@ def model(network: Network, ode: bool = False) -> Model:
     """Errors: ``NetworkError``; :class:`MappingError` for a node that there is no rule for."""
     network.check()
     for name, node in network:
-        if not isinstance(node, Input | Output | Linear | Conv2d | AvgPool2d | Flatten | Spiking):
+        if not isinstance(node, KNOWN):
             raise MappingError(
-                f"{name}: {type(node).__name__} has no Brian 2 rule; exchange it for Linear, Conv2d, AvgPool2d, "
-                "Flatten or Spiking nodes before the export"
+                f"{name}: {type(node).__name__} has no Brian 2 rule; exchange it for layers and Spiking nodes that have"
             )
     return _Builder(network, ode).model()
 
 
-def law_text(law: Law, ode: bool) -> tuple[str, str, dict[str, float], bool]:
-    """Equations, update, constants and whether the equations are an ODE, of one :class:`Law`, its order of operations.
+def charge_text(charge: Charge, ode: bool) -> tuple[str, str, dict[str, float], bool]:
+    """Equations, update, constants and whether the equations are an ODE, of one charge, in its order of operations.
 
     The ODE's Euler step has the same bits: Brian cancels ``dt``, and a difference is the negative of the reverse.
     """
-    charge = law.charge
     constants = {k: float(v) for k, v in charge.__dict__.items() if k != "decay_input"}
     state, update = "v : 1", "h = v + x\nv = h"
     flow, jump = "x / dt", ""
@@ -145,9 +160,9 @@ class _Builder:
         node = self.nodes[name]
         if isinstance(node, Output):
             return self.graded
-        if isinstance(node, Linear | Conv2d):
+        if isinstance(node, Weighted):
             ends = self._ends(name)
-            whole = all(isinstance(self.nodes[n], Spiking | Output) for n, _ in ends)
+            whole = all(isinstance(self.nodes[n], Spiking | Integrator | Output) for n, _ in ends)
             return not whole or (node.bias is not None and any(delay for _, delay in ends))
         return not isinstance(node, Flatten)
 
@@ -175,7 +190,9 @@ class _Builder:
         node = self.nodes[name]
         if isinstance(node, Input):
             return []
-        if isinstance(node, Linear | Conv2d | AvgPool2d):
+        if isinstance(node, Delay):
+            return [p for src, delay in self._starts(name) for p in self._delayed(src, name, node, delay)]
+        if isinstance(node, Weighted | AvgPool2d | SumPool2d):
             self._add_bias(name, name)
             return [self._projection(src, name, name, delay) for src, delay in self._starts(name)]
         found = []
@@ -189,58 +206,74 @@ class _Builder:
 
     def _add_bias(self, name: str, layer: str) -> None:
         node = self.nodes[layer]
-        if not isinstance(node, Linear | Conv2d) or node.bias is None:
+        if not isinstance(node, Weighted) or node.bias is None:
             return
         each = math.prod(self.shapes[layer]) // len(node.bias)  # a channel's bias is that of all its places
         bias = np.repeat(node.bias.astype(np.float64), each)
         self.biases[name].append((layer, each))
         self.bias[name] = self.bias[name] + bias if name in self.bias else bias
 
-    def _projection(self, src: str, dst: str, by: str | None, steps: int) -> Projection:
+    def _projection(self, src: str, dst: str, by: str | None, steps: int, only: int | None = None) -> Projection:
         delay = steps if self.place[src] < self.place[dst] else steps - 1
         if isinstance(self.nodes[src], Spiking):
             return Projection(src, dst, by, "spike", delay, steps, "x_post += w")
+        if delay > MAX_LATE:
+            raise MappingError(
+                f"{dst}: takes values of {src} {steps} steps later, which Brian 2 keeps in as many variables, at most "
+                f"{MAX_LATE}; shorten the delay, or put it behind a Spiking node"
+            )
         self.lines[src].add(delay)
-        value = f"late{delay}" if delay else "value"
-        event = f"late{delay}" if delay else "spike"
-        return Projection(src, dst, by, event, 0, steps, f"x_post += w * {value}_pre")
+        value, event = (f"late{delay}",) * 2 if delay else ("value", "spike")
+        return Projection(src, dst, by, event, 0, steps, f"x_post += w * {value}_pre", only)
+
+    def _delayed(self, src: str, dst: str, node: Delay, steps: int) -> list[Projection]:
+        """Spikes wait in one queue with a delay for each synapse; values in lines, one projection for each delay."""
+        if isinstance(self.nodes[src], Spiking):
+            return [self._projection(src, dst, dst, steps)]
+        return [self._projection(src, dst, dst, steps + int(k), int(k)) for k in np.unique(node.steps)]
 
     def _group(self, name: str) -> Group:
-        node, size, order = self.nodes[name], math.prod(self.shapes[name]), 10 * self.place[name]
+        node = self.nodes[name]
         if isinstance(node, Spiking):
-            return self._neurons(name, node.law, size, order)
+            return self._neurons(name, node.law)
         depth = max(self.lines[name], default=0)
         late = [f"late{k}" for k in range(depth, 0, -1)]
         shift = [f"{a} = {b}" for a, b in pairwise([*late, "value"])]
-        take, constants = "value = x", {}
-        if isinstance(node, AvgPool2d):
-            take, constants = "value = x / taps", {"taps": float(math.prod(node.kernel))}
-        names = ["value", *late[::-1]]
+        variables, take, constants, ode = ["x : 1", "bias : 1"], ["value = x"], {}, False
         if isinstance(node, Input):
-            take = "value = stimulus(t, i)"
-        else:
-            names, take = [*names, "x", "bias"], f"{take}\nx = bias"
-        used = sorted(self.lines[name])
+            variables, take = [], ["value = stimulus(t, i)"]
+        elif isinstance(node, AvgPool2d):
+            take, constants = ["value = x / taps"], {"taps": float(math.prod(node.kernel))}
+        elif isinstance(node, Scale):
+            variables, take = [*variables, "scale : 1"], ["value = x * scale"]
+        elif isinstance(node, Integrator):
+            charge, update, constants, ode = charge_text(node.charge, self.ode)
+            variables, take = [charge, *variables], [update, "value = v + offset"]
+            constants |= {"offset": float(node.offset)}
+        names = ["value", *late[::-1]]
         return Group(
             name,
-            size,
-            order,
-            "\n".join(f"{n} : 1" for n in names),
-            "\n".join([*shift, take]),
-            {f"late{k}" if k else "spike": f"late{k} != 0" if k else "value != 0" for k in used},
+            math.prod(self.shapes[name]),
+            10 * self.place[name],
+            "\n".join([*variables, *(f"{n} : 1" for n in names)]),
+            "\n".join(filter(None, [*shift, *take, *(["x = bias"] if variables else [])])),
+            {f"late{k}" if k else "spike": f"late{k} != 0" if k else "value != 0" for k in sorted(self.lines[name])},
             constants=constants,
             biases=tuple(self.biases[name]),
             bias=self.bias.get(name),
+            scale=node.scale.astype(np.float64).ravel() if isinstance(node, Scale) else None,
+            start=constants.get("rest", 0.0),
+            ode=ode,
             note="input" if isinstance(node, Input) else f"relay: {node.kind}",
         )
 
-    def _neurons(self, name: str, law: Law, size: int, order: int) -> Group:
-        equations, update, constants, ode = law_text(law, self.ode)
+    def _neurons(self, name: str, law: Law) -> Group:
+        equations, update, constants, ode = charge_text(law.charge, self.ode)
         soft = law.reset == "subtract"
         return Group(
             name,
-            size,
-            order,
+            math.prod(self.shapes[name]),
+            10 * self.place[name],
             f"{equations}\nx : 1\nbias : 1",
             f"{update}\nx = bias".strip(),
             {"spike": f"v {law.fires} threshold"},
@@ -248,8 +281,8 @@ class _Builder:
             constants | {"threshold": float(law.threshold)} | ({} if soft else {"v_reset": float(law.v_reset)}),
             tuple(self.biases[name]),
             self.bias.get(name),
-            float(law.v_reset),
-            ode,
-            True,
-            f"{law.charge}, fires {law.fires}, reset {law.reset}",
+            start=float(law.v_reset),
+            ode=ode,
+            spiking=True,
+            note=f"{law.charge}, fires {law.fires}, reset {law.reset}",
         )

@@ -9,9 +9,9 @@ from __future__ import annotations
 import inspect
 
 from export import brian_synapses
-from export.brian_links import Projection, kernel
+from export.brian_links import Projection, window
 from export.brian_model import Group, Model
-from export.network import Linear, Network
+from export.network import AvgPool2d, Conv1d, Delay, Linear, Network, SumPool2d
 
 HEAD = '''"""A spiking network as Brian 2 equations, written by spikeport. Run it, read it, change it.
 
@@ -74,10 +74,11 @@ def group(name, size, order, constants, equations, update, events, reset=None, m
 def project(src, dst, synapses, on_pre, event, delay, order):
     """Synapses with these weights that deliver at this order."""
     pre, post, weight = synapses
-    made = Synapses(src, dst, "w : 1", on_pre=on_pre, on_event=event, delay=delay * DT, dt=DT)
+    made = Synapses(src, dst, "w : 1", on_pre=on_pre, on_event=event, dt=DT)
     made.pre.when, made.pre.order = "groups", order + 4
     made.connect(i=pre, j=post)
     made.w = weight
+    made.pre.delay = delay * DT
     return made
 
 
@@ -166,6 +167,9 @@ def _group(group: Group, name: str, stimulated: bool) -> str:
         lines.append(f"{key}.v = {group.start!r}")
     if group.bias is not None:
         lines += [f"{key}.bias = np.tile({_bias(group)}, copies)", f"{key}.x = {key}.bias"]
+    if group.scale is not None:
+        scale = f"weights[{f'{group.name}.scale'!a}]"
+        lines.append(f"{key}.scale = np.tile({scale}.astype(np.float64).ravel(), copies)")
     return "\n    ".join(lines) + "\n"
 
 
@@ -181,25 +185,34 @@ def _bias(group: Group) -> str:
 
 def _projection(network: Network, model: Model, p: Projection) -> str:
     src, dst = model.groups[p.src], model.groups[p.dst]
-    if p.by is None:
-        made = f"identity({src.size})"
-    else:
-        made = _weights(network, p.by)
-    note = f"{ascii(p.by) if p.by else 'one to one'}{f', {p.steps} steps later' if p.steps else ''}"
+    made, delay = f"identity(np.arange({src.size}))", repr(p.delay)
+    node = None if p.by is None else network.nodes[p.by]
+    if isinstance(node, Delay):
+        steps = f"weights[{f'{p.by}.steps'!a}].ravel()"
+        if p.only is None:
+            delay = f"np.tile({steps}{f' {p.delay:+d}' if p.delay else ''}, copies)"
+        else:
+            made = f"identity(np.flatnonzero({steps} == {p.only}))"
+    elif node is not None:
+        made = _weights(network, p)
+    note = f"{ascii(p.by) if p.by else 'one to one'}{f', later by {p.steps}' if p.steps else ''}"
     return "\n    ".join(
         [
             f"    # {note}",
             f"synapses.append(project(groups[{p.src!a}], groups[{p.dst!a}],",
             f"    copied({made}, {src.size}, {dst.size}, copies),",
-            f"    {p.effect!r}, event={p.event!r}, delay={p.delay}, order={src.order}))\n",
+            f"    {p.effect!r}, event={p.event!r}, delay={delay}, order={src.order}))\n",
         ]
     )
 
 
-def _weights(network: Network, layer: str) -> str:
-    node = network.nodes[layer]
+def _weights(network: Network, p: Projection) -> str:
+    node = network.nodes[str(p.by)]
+    stored = f"weights[{f'{p.by}.weight'!a}]"
     if isinstance(node, Linear):
-        return f"dense(weights[{f'{layer}.weight'!a}])"
-    weight, *rest = kernel(node, network.shapes()[network.sources(layer)[0].src])
-    of = f"weights[{f'{layer}.weight'!a}]" if hasattr(node, "weight") else f"np.ones({weight.shape!r})"
+        return f"dense({stored})"
+    weight, *rest = window(network, p)
+    of = f"{stored}[:, :, None]" if isinstance(node, Conv1d) else stored
+    if isinstance(node, AvgPool2d | SumPool2d):
+        of = f"np.ones({weight.shape})"
     return f"convolution({of}, {', '.join(map(repr, rest))})"

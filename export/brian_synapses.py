@@ -46,10 +46,9 @@ def convolution(
     return pre[inside], post[inside], value[inside]
 
 
-def identity(size: int) -> Listed:
-    """One synapse of weight 1 from each neuron to its own number."""
-    number = np.arange(size)
-    return number, number, np.ones(size)
+def identity(numbers: Array) -> Listed:
+    """One synapse of weight 1 from each of these neurons to its own number."""
+    return numbers, numbers, np.ones(len(numbers))
 
 
 def copied(synapses: Listed, pre_size: int, post_size: int, copies: int) -> Listed:

@@ -34,7 +34,7 @@ def from_netx(
     input_shape: Shape | None = None,
     input_message_bits: int | None = None,
     reset_interval: int | None = None,
-    reset_offset: int = 0,
+    reset_offset: int | None = None,
     spike_exp: int | None = None,
     num_layers: int | None = None,
     late: bool | None = None,
@@ -57,9 +57,7 @@ def from_netx(
         settings = Settings(
             _int(note, "input_message_bits", input_message_bits, 0),
             _int(note, "reset_interval", reset_interval, 0),
-            _int(note, "reset_offset", None, 0)
-            if note.get("reset_interval") and reset_interval is None
-            else reset_offset,
+            _int(note, "reset_offset", reset_offset, 0),
             _int(note, "spike_exp", spike_exp, SPIKE_EXP),
         )
         layers = note.get("layers", [])

@@ -7,6 +7,7 @@ NIR holds differential equations. What a step is - ``dt``, the discretisation, w
     Affine, Linear -> Linear         Conv1d, Conv2d -> the same      SumPool2d, AvgPool2d, Flatten, Scale -> the same
     IF, LIF, CubaLIF -> Spiking      I, LI, CubaLI -> Integrator     Threshold -> Spiking that remembers nothing
     Delay -> Delay, whole steps      NIRGraph -> inlined, its nodes named "graph.node"
+    a population of several time constants -> one population each (:mod:`export.nir_split`)
 
 A loop takes one step (:func:`export.nir_graph.closing`). Gains go into the weights before a population, or into a
 Scale node named ``<population>.gain`` where there are none of its own.
@@ -25,9 +26,10 @@ import numpy as np
 
 from export.network import Delay, Edge, Loss, Network, NetworkError, Node, Scale, Shape, Weighted, floats
 from export.nir_file import Raw, graph_dict, read_nir
-from export.nir_graph import Arc, breadth_first, closing, cyclic, flatten, ordered
+from export.nir_graph import breadth_first, closing, cyclic, flatten, ordered
 from export.nir_law import FIELDS, SPIKING, Step, Value, read_population, told_law
 from export.nir_layers import delay_steps, fold_gain, read_layer
+from export.nir_split import split
 from export.program import MappingError
 from neuro.neuron import Law
 
@@ -108,11 +110,13 @@ class _Builder:
         late = set(closing(list(self.known), flat.edges, start, early.__contains__, self._keeps))
         for src, _ in sorted(late):
             self.losses.append(Loss(src, "a loop is closed over one step, NIR gives it no time; steps", 1.0))
-        direct = [e for e in flat.edges if e not in late]
+        self.known, edges, losses = split(self.known, [Edge(a, b, int((a, b) in late)) for a, b in flat.edges])
+        self.losses += losses
+        direct = [(e.src, e.dst) for e in edges if not e.delay]
         waits = early & cyclic(direct)
         order = ordered(list(self.known), [e for e in direct if e[1] not in waits])
-        edges = [Edge(a, b, int((a, b) in late)) for a, b in self._sorted(flat.edges, order)]
-        reached = breadth_first([start], flat.edges)
+        edges = self._sorted(edges, order)
+        reached = breadth_first([start], [(e.src, e.dst) for e in edges])
         for n in (*reached, *sorted(set(order) - set(reached))):
             into = [self.shapes[e.src] for e in edges if e.dst == n and e.src in self.shapes]
             self._add(n, into[0] if into else None, dt)
@@ -178,12 +182,12 @@ class _Builder:
     def _keeps(self, name: str) -> bool:
         return self.known[name]["type"] in FIELDS
 
-    def _sorted(self, edges: list[Arc], order: list[str]) -> list[Arc]:
+    def _sorted(self, edges: list[Edge], order: list[str]) -> list[Edge]:
         """Edges as the file has them where spikeport wrote it; else an order that does not depend on the file."""
         if "order" in self.meta:
             return edges
         place = {n: k for k, n in enumerate(order)}
-        return sorted(edges, key=lambda e: (place[e[1]], place[e[0]]))
+        return sorted(edges, key=lambda e: (place[e.dst], place[e.src]))
 
     def _add(self, name: str, shape: Shape | None, dt: float) -> None:
         raw = self.known[name]

@@ -71,27 +71,27 @@ class LoihiProgram:
     law: Literal["lava", "hw"] = "lava"
     machine: ClassVar[str] = "loihi"
 
-    @property
+    @cached_property
     def input(self) -> str:
         """Name of the input node."""
         return next(n for n, node in self.nodes.items() if isinstance(node, InputNode))
 
-    @property
+    @cached_property
     def input_shape(self) -> Shape:
         """One step of one sample."""
         return self.nodes[self.input].shape
 
-    @property
+    @cached_property
     def output_shape(self) -> Shape:
         """One step of one sample."""
         return self.nodes[self.output].shape
 
-    @property
+    @cached_property
     def latency(self) -> int:
         """Steps by which the output lags the input that caused it."""
         return self.nodes[self.output].start
 
-    @property
+    @cached_property
     def watched(self) -> tuple[str, ...]:
         """Probes ``"<node>.s"`` of every population."""
         return tuple(f"{n}.s" for n in self.populations)

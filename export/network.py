@@ -12,6 +12,7 @@ import heapq
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,8 @@ class Edge:
 class Network:
     """Graph of named nodes in float. ``dt_s``: seconds that one step stands for.
 
-    ``losses`` say what the import that made it changed. Errors: :class:`NetworkError` from :meth:`check`.
+    A value: nodes and edges stay as they are given. ``losses`` say what the import that made it changed.
+    Errors: :class:`NetworkError` from :meth:`check`.
     """
 
     nodes: Mapping[str, Node]
@@ -126,7 +128,7 @@ class Network:
 
     def sources(self, name: str) -> list[Edge]:
         """Edges into ``name``, in the order of the edge list."""
-        return [e for e in self.edges if e.dst == name]
+        return list(self._into.get(name, ()))
 
     def targets(self, name: str) -> list[Edge]:
         """Edges out of ``name``, in the order of the edge list."""
@@ -141,6 +143,17 @@ class Network:
 
         An early Delay node does not wait for its sources.
         """
+        return list(self._order)
+
+    @cached_property
+    def _into(self) -> dict[str, list[Edge]]:
+        into: dict[str, list[Edge]] = {n: [] for n in self.nodes}
+        for e in self.edges:
+            into.setdefault(e.dst, []).append(e)
+        return into
+
+    @cached_property
+    def _order(self) -> list[str]:
         place = {n: k for k, n in enumerate(self.nodes)}
         waiting = {n: 0 if self.early(n) else sum(e.delay == 0 for e in self.sources(n)) for n in self.nodes}
         ready = [place[n] for n, k in waiting.items() if k == 0]

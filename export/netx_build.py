@@ -257,7 +257,7 @@ def _dense(b: Builder, layer: Layer, name: str, node: Any) -> None:
             part = _prepared(layer, [_matrix(layer, f"weight/{port}", n_out, n_in)])[0]
             b.edges += edges_of(b.last, name, part, b.bits, port=port)
         return
-    if "weight" not in layer:
+    if "weight/real" in layer:
         raise MappingError(f"{layer.label}: complex weights want a neuron of type RF; dense layers have 'weight'")
     recurrent = layer.text("type") == "dense_rec"
     parts = [_matrix(layer, "weight", n_out, n_in)]

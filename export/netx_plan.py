@@ -107,9 +107,6 @@ def _law(name: str, node: Population, first: bool) -> None:
     if isinstance(node, Lif):
         if node.reset != "zero":
             raise MappingError(f"{name}: reset 'subtract' is in no lava process; train with reset 'zero'")
-        for what, value in (("du", node.du), ("dv", node.dv), ("vth", node.vth)):
-            if isinstance(value, np.ndarray) and len(np.unique(value)) > 1:
-                raise MappingError(f"{name}: {what} differs between neurons, netx has one per layer; share it or split")
         for what, state in (("u0", node.u0), ("v0", node.v0)):
             if state is not None and state.any():
                 raise MappingError(

@@ -63,9 +63,7 @@ class _Reader:
                 raise PackageError(f"{self.path}: holds more than {MAX_OBJECTS} objects; split the network")
             where = f"{group.name}/{key}"
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise PackageError(
-                    f"{self.path}: {where} is a link to elsewhere, which is not followed; store the data"
-                )
+                raise PackageError(f"{self.path}: {where} is a link, which is not followed; store the data itself")
             item = group[key]
             out[key] = self.group(item, depth + 1) if isinstance(item, h5py.Group) else self.value(item, where)
         return out

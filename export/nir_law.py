@@ -123,8 +123,8 @@ def _one(name: str, key: str, value: Value) -> float:
     if isinstance(value, float):
         return value
     raise MappingError(
-        f"{name}: {key} differs between its neurons, {value.min():g} to {value.max():g}; a population has one; "
-        "split it into populations of one value each, or train one for all"
+        f"{name}: {key} differs between its neurons, {value.min():g} to {value.max():g}, at more than 64 values or in "
+        "several axes; split it into populations of one value each, or train one for all"
     )
 
 

@@ -196,9 +196,11 @@ class Sorted(_Pairs):
     """Of single synapses: by target, in scipy's column order."""
 
     def __init__(self, edge: SparseEdge, sources: int, targets: int) -> None:
-        by_source = sparse.csr_array((edge.w != 0, edge.target, edge.pointer), shape=(sources, targets))
-        by_source.eliminate_zeros()
-        by_target = by_source.tocsc()
+        on, target, pointer = edge.w != 0, edge.target, edge.pointer
+        if not on.all():
+            target, pointer = target[on], np.concatenate([[0], np.cumsum(on)])[pointer]
+        ones = np.ones(len(target), np.int8)
+        by_target = sparse.csr_array((ones, target, pointer), shape=(sources, targets)).tocsc()  # shares, only reads
         self.sources, self.pointer, self.of = sources, by_target.indptr, by_target.indices
 
     @property

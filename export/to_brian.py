@@ -5,8 +5,8 @@
 :mod:`export.brian_model` says how a step of the network maps to one ``dt`` of Brian. Weights become float64
 unchanged and every operation of the neuron law keeps its place, so spikes are those of the float law in float64
 wherever sums are exact in any order: weights on a grid of 2**-k, and nearly always float32 weights under spikes,
-whose sums fit in a double's 53 bits. Brian adds synapses in order of the sending neuron; where that rounds
-differently, a spike may differ if ``h`` stood within rounding of the threshold.
+whose sums fit in a double's 53 bits. Brian adds synapses to the bias, in order of the sending neuron; where that
+rounds differently, a spike may differ if ``h`` stood within rounding of the threshold.
 """
 
 from __future__ import annotations

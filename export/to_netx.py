@@ -52,6 +52,11 @@ class NetxProgram:
         return self.program.name
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """How lava-dl loads it."""
+        return (f"load it with lava.lib.dl.netx.hdf5.{self.arguments}",)
+
+    @property
     def usage(self) -> Usage:
         """Of the program."""
         return self.program.usage
@@ -114,7 +119,7 @@ def netx_program(program: LoihiProgram) -> NetxProgram:
         image = step.image
     datasets = {f"layer/{k}/{key}": a for k, layer in enumerate(layers) for key, a in layer.items()}
     datasets[NOTE] = np.array(_note(program, steps, call).encode())
-    return NetxProgram(program, datasets, call, [*program.losses, *late_bias(steps, call)])
+    return NetxProgram(program, datasets, call, [*program.losses, *_varied(steps), *late_bias(steps, call)])
 
 
 def fitted(program: LoihiProgram) -> LoihiProgram:
@@ -167,7 +172,9 @@ def _fitted(name: str, node: Lif, exp: int) -> tuple[Lif, list[Loss]]:
         error = float(np.abs((bias.astype(np.int64) << BIAS_EXP + exp) - full).max())
         bias_exp = BIAS_EXP
         if error:
-            losses.append(Loss(name, "bias rounded to a threshold unit for netx, error in 1/64 of one", error))
+            losses.append(
+                Loss(name, "bias rounded to whole threshold units for netx, error in 1/64 of an old one", error)
+            )
     if node.u0 is not None and node.u0.any():
         what = "current before the first step dropped for netx, in 1/64 of a weight unit"
         losses.append(Loss(name, what, float(np.abs(node.u0).max())))
@@ -243,7 +250,7 @@ def _neuron(step: Step) -> Datasets:
     node, numbers = step.node, dict[str, Any]()
     if isinstance(node, Lif):
         kind = "CUBA"
-        du, dv, vth = (int(np.max(a)) for a in (node.du, node.dv, node.vth))
+        du, dv, vth = (_shared(step, what, getattr(node, what)) for what in ("du", "dv", "vth"))
         numbers = {"iDecay": du + 1, "vDecay": dv, "vThMant": vth, "refDelay": 1}
     elif isinstance(node, ResonateFire):
         kind = "RF_IZHIKEVICH" if node.izhikevich else "RF_PHASE"
@@ -256,6 +263,30 @@ def _neuron(step: Step) -> Datasets:
         numbers = {"vThMant": getattr(node, "vth", 0)} | ({"sigma_output": 1} if isinstance(node, Sigma) else {})
     extra = {"gradedSpike": np.array(False)} if kind == "CUBA" else {"activation": np.array(b"relu")}
     return {"type": np.array(kind.encode())} | {k: np.array(v, np.int32) for k, v in numbers.items()} | extra
+
+
+def _shared(step: Step, what: str, value: int | Int) -> Int:
+    """One number for all neurons, or what lava broadcasts: one per neuron of a dense layer, per channel of an image."""
+    full = np.broadcast_to(value, (int(np.prod(step.node.shape)),))
+    if (full == full[0]).all():
+        return np.asarray(full[0])
+    if step.conv is None:
+        return full
+    by_channel = full.reshape(step.node.shape[0], -1)
+    if (by_channel != by_channel[:, :1]).any():
+        raise MappingError(f"{step.name}: {what} differs within a channel of a convolution, netx has one per channel")
+    return by_channel[:, 0]
+
+
+def _varied(steps: Sequence[Step]) -> list[Loss]:
+    """A chip's own compiler may want one value for a population, as lava documents it."""
+    what = "differs between neurons: lava-nc runs it so, a chip may not take it"
+    named = [
+        (s.name, key, getattr(s.node, key)) for s in steps if isinstance(s.node, Lif) for key in ("du", "dv", "vth")
+    ]
+    return [
+        Loss(n, f"{key} {what}", float(np.ptp(a))) for n, key, a in named if isinstance(a, np.ndarray) and np.ptp(a)
+    ]
 
 
 def _note(program: LoihiProgram, steps: Sequence[Step], call: Arguments) -> str:

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from export.brian_links import Projection
+from export.brian_links import Projection, waits
 from export.brian_model import CHARGE, FIRE, RESET, SEND, UPDATE, Group
 from export.brian_synapses import copied
 from export.network import Network, Spiking
@@ -151,8 +151,9 @@ class _Live:
             size = self.model.groups[p.src].size
             if p.src in self.spikes:
                 monitor = self.spikes[p.src]
-                arrived = np.asarray(monitor.i)[self._step(monitor) + p.delay < self.steps]
-                sent = np.bincount(arrived % size, minlength=size)
+                neuron = np.asarray(monitor.i) % size
+                wait = np.broadcast_to(waits(self.program.network, p), size)[neuron]
+                sent = np.bincount(neuron[self._step(monitor) + wait < self.steps], minlength=size)
             else:
                 sent = np.asarray(self.sent[p.src, p.event].count).reshape(self.copies, size).sum(0)
             events[p.dst] += int(sent @ np.bincount(pre, minlength=size))
@@ -179,30 +180,35 @@ class _Live:
             made.set_event_schedule(event, "groups", group.order + FIRE)
         for resetter in made.resetter.values():
             resetter.when, resetter.order = "groups", group.order + RESET
-        if group.spiking:
+        if group.start:
             made.v = group.start
         if group.bias is not None:
             made.bias = np.tile(group.bias, self.copies)
             made.x = made.bias
+        if group.scale is not None:
+            made.scale = np.tile(group.scale, self.copies)
         return made
 
     def _synapses(self, projection: Projection, k: int) -> Any:
         src, dst = self.groups[projection.src], self.groups[projection.dst]
         sizes = [self.model.groups[n].size for n in (projection.src, projection.dst)]
         pre, post, weight = copied(self.program.synapses[k], sizes[0], sizes[1], self.copies)
+        wait = waits(self.program.network, projection)
         made = self.brian2.Synapses(
             src,
             dst,
             "w : 1",
             on_pre=projection.effect,
             on_event=projection.event,
-            delay=projection.delay * self.dt,
+            delay=None if wait.ndim else int(wait) * self.dt,
             clock=self.clock,
             name=f"{src.name}_to_{dst.name}_{k}",
         )
         made.pre.when, made.pre.order = "groups", self.model.groups[projection.src].order + SEND
         made.connect(i=pre, j=post)
         made.w = weight
+        if wait.ndim:
+            made.pre.delay = np.tile(wait, self.copies) * self.dt
         return made
 
     def _trace(self, name: str, variable: str) -> Any:

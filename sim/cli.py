@@ -73,10 +73,10 @@ def export(
     """Turn a network into one machine's program; say what was lost and how full the machine is.
 
     Files other tools open: onnx writes .onnx, nir .nir, sfq a SPICE deck .cir, netx lava-dl's HDF5 .net, brian a
-    Brian 2 script .py with its .npz; loihi writes integers and JSON in one .npz.
+    Brian 2 script .py with its .npz; loihi writes integers and JSON in one .npz. netx takes a loihi program too.
     """
     kind, net = engines.load(network, **nir_options(dt, reset, fires, discretization, float32))
-    if kind != "network":
+    if kind != "network" and (kind, to) != ("loihi", "netx"):
         raise PackageError(f"{network}: is already a {kind} program; export takes a network")
     program = engines.compile_for(to, net)
     path = program.save(output)
@@ -85,6 +85,8 @@ def export(
         typer.echo(f"  uses {resource}: {used} of {most}")
     for loss in program.losses:
         typer.echo(f"  lost at {loss.node}: {loss.what}: {loss.size:.4g}")
+    for note in getattr(program, "notes", ()):
+        typer.echo(f"  note: {note}")
 
 
 @app.command()

@@ -114,6 +114,7 @@ def compile_for(machine: str, network: Network, **options: Any) -> Any:
     """
     exporters = {
         "loihi": "export.to_loihi:compile_loihi",
+        "netx": "export.to_netx:compile_netx",
         "onnx": "export.to_onnx:to_onnx_step",
         "nir": "export.to_nir:to_nir",
         "sfq": "export.to_deck:to_deck",
@@ -139,6 +140,8 @@ def load(path: str | Path, **nir: Any) -> tuple[str, Any]:
         return "network", _resolve("export.from_nir:from_nir")(path, **nir)
     if nir:
         raise PackageError(f"{path}: {', '.join(nir)} are for .nir files only; this file knows, leave them out")
+    if path.suffix == ".net":
+        return "loihi", _resolve("export.from_netx:from_netx")(path)
     if path.suffix in SUFFIXES:
         kind = SUFFIXES[path.suffix]
         return kind, _resolve(OWNERS[kind]).load(path)

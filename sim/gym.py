@@ -19,6 +19,7 @@ import numpy as np
 from export.package import PackageError, write_text
 from sim.loop.decode import Argmax
 from sim.loop.loop import Loop
+from sim.loop.meter import Meter
 from sim.loop.report import LoopReport
 from sim.loop.report import report as loop_report
 from sim.loop.stop import stops
@@ -138,7 +139,9 @@ class GymLoop:
         if self.folder is not None:
             self.done.save(self.folder)
 
-    def report(self, *, title: str = "", prices: str | None = None, complete: bool = True) -> LoopReport:
+    def report(
+        self, *, title: str = "", prices: str | None = None, complete: bool = True, meter: Meter | None = None
+    ) -> LoopReport:
         """Of the episodes so far; times and counts are those of this process, which a note says after a stop."""
         made = loop_report(
             self.loop,
@@ -147,6 +150,7 @@ class GymLoop:
             episodes=len(self.done.returns),
             prices=prices,
             complete=complete,
+            meter=meter,
         )
         if not self.before:
             return made

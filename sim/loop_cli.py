@@ -26,7 +26,7 @@ def loop(
     codec: Annotated[
         Path | None, typer.Option(help="Encoder and decoder (JSON); default PROGRAM.codec.json beside the program.")
     ] = None,
-    on: Annotated[str, typer.Option(help="loihi or loihi-reference.")] = "loihi",
+    on: Annotated[str, typer.Option(help="loihi, loihi-reference or lava.")] = "loihi",
     episodes: Annotated[int, typer.Option(help="Episodes in all.", min=1)] = 5,
     seed: Annotated[int, typer.Option(help="Seed of the first episode; each has the next.")] = 0,
     window: Annotated[str, typer.Option(help="blocking or pipelined; default the codec's.")] = "",
@@ -38,7 +38,7 @@ def loop(
     Needs the extra [gym]. Ctrl-C leaves a whole recording and a partial report; --resume goes on from there.
     """
     from sim.gym import EPISODES, Episodes, GymLoop, make, step_seconds
-    from sim.loop import Codec, Loop
+    from sim.loop import Codec, Loop, Recording, measure
 
     loaded = _program(program)
     known = Codec.load(codec or program.with_suffix(".codec.json"))
@@ -57,7 +57,8 @@ def loop(
     finally:
         chip.close(complete)
         world.close()
-        made = gym.report(prices=prices or None, complete=complete)
+        meter = measure(Recording(output / RECORDING), loaded) if chip.meter is None and not done else None
+        made = gym.report(prices=prices or None, complete=complete, meter=meter)
         made.save(output)
         made.show()
     typer.echo(f"wrote {output / 'loop.json'} and {output / RECORDING}")

@@ -8,7 +8,22 @@ from typing import Any
 import numpy as np
 from float_networks import LAWS, STRICT, Array, margins
 
-from export import AvgPool2d, Conv2d, Edge, Flatten, Input, Linear, Network, Output, Spiking
+from export import (
+    AvgPool2d,
+    Conv1d,
+    Conv2d,
+    Delay,
+    Edge,
+    Flatten,
+    Input,
+    Integrator,
+    Linear,
+    Network,
+    Output,
+    Scale,
+    Spiking,
+    SumPool2d,
+)
 
 ALL_LAWS = LAWS | STRICT
 ROUNDING = 1e-12
@@ -39,14 +54,21 @@ class Grown:
     def network(self) -> Network:
         for k in range(4):
             self.map(k)
-        self.add("flat", Flatten(), self.maps[-1], int(self.rng.integers(2)))
+        self.add("rows", Flatten(1, 2), self.maps[-1], 0)
+        self.add("conv1d", Conv1d(self.weights(3, 1, 4), self.bias(3), 1, 3, 2, 3), "rows", 0)
+        self.add("s_conv1d", self.neurons(), "conv1d", 0)
+        self.add("flat", Flatten(), "s_conv1d", int(self.rng.integers(2)))
         self.add("fc", Linear(self.weights(12, 108), self.bias(12)), "flat", 0)
         self.add("s_fc", self.neurons(), "fc", 0)
         self.add("back", Linear(self.weights(12, 12)), "s_fc", int(self.rng.integers(2)))
         self.edges.append(Edge("back", "s_fc", int(self.rng.integers(1, 4))))
+        self.vectors()
         self.add("last", Linear(self.weights(4, 12), self.bias(4)), "s_fc", 0)
+        self.edges.append(Edge(str(self.rng.choice(["s_fc", "scale", "late", "early"])), "last", 1))
         if self.rng.random() < 0.5:
-            self.add("out", Output(), "last", int(self.rng.integers(3)))  # graded
+            charge = self.neurons().law.charge
+            self.add("read", Integrator(charge, 0.25 * self.rng.integers(2)), "last", int(self.rng.integers(3)))
+            self.add("out", Output(), "read", int(self.rng.integers(3)))  # graded
         else:
             self.add("s_last", self.neurons(), "last", 0)
             self.add("out", Output(), "s_last", 0)
@@ -54,13 +76,22 @@ class Grown:
         net.check()
         return net
 
+    def vectors(self) -> None:
+        """Delays of each element, before and behind values that are not spikes; a loop through one of them."""
+        self.add("scale", Scale(self.weights(12)), "s_fc", int(self.rng.integers(2)))
+        self.add("late", Delay(self.rng.integers(0, 5, 12)), str(self.rng.choice(["scale", "s_fc"])), 0)
+        self.add("early", Delay(self.rng.integers(1, 4, 12)), "s_fc", 0)
+        self.edges.append(Edge("scale", "early", 1))
+        self.add("loop", Linear(self.weights(12, 12) * 0.5), "early", 0)
+        self.edges.append(Edge("loop", "s_fc", 0))
+
     def undelay(self, e: Edge) -> Edge:
         """The first edge into a node has no delay, as a network asks."""
         first = next(f for f in self.edges if f.dst == e.dst)
         return replace(e, delay=0) if e is first else e
 
     def map(self, k: int) -> None:
-        kind = self.rng.choice(["conv", "dilated", "pool", "chain", "direct"]) if k else "conv"
+        kind = self.rng.choice(["conv", "dilated", "pool", "sum", "chain", "direct"]) if k else "conv"
         name, layer = f"s{k}", f"c{k}"
         sources = [self.maps[-1], *([str(self.rng.choice(self.maps))] if self.rng.random() < 0.6 else [])]
         if kind == "direct":
@@ -71,6 +102,7 @@ class Grown:
                 "chain": Conv2d(self.weights(3, 3, 3, 3), self.bias(3), padding=(1, 1)),
                 "dilated": Conv2d(self.weights(3, 1, 3, 2), None, (1, 1), (2, 1), (2, 2), 3),
                 "pool": AvgPool2d((3, 3), (1, 1), (1, 1)),
+                "sum": SumPool2d((3, 1), (1, 1), (1, 0)),
             }
             self.add(layer, nodes[str(kind)], sources[0], 0)
             for s in set(sources[1:]) - {sources[0]}:

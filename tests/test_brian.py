@@ -15,7 +15,7 @@ from brian_networks import ALL_LAWS, Grown, double, same_or_rounding
 from float_networks import LAWS, Array, Weights, chain, must_fire, residual, same, spikes_in
 from torch.nn import functional as F
 
-from export import AvgPool2d, Conv2d, Edge, Flatten, Input, Linear, Network, Output, Spiking
+from export import AvgPool2d, Conv2d, Delay, Edge, Flatten, Input, Integrator, Linear, Network, Output, Scale, Spiking
 from export.brian_synapses import convolution
 from export.to_brian import to_brian
 from neuro.neuron import Charge, Decay, Law, NoLeak, Rate, Tau
@@ -175,6 +175,16 @@ def test_random_graphs(seed: int, grid: bool) -> None:
         assert found.y == pytest.approx(want.y, abs=1e-12)
 
 
+def test_sums_round_in_brians_order() -> None:
+    """Bias first, then synapses: (0.1 + 0.2) + 0.3 is one bit above (0.2 + 0.3) + 0.1, and here the threshold."""
+    law = Law(NoLeak(), threshold=0.1 + 0.2 + 0.3)
+    network = parallel({"s": law}, np.array([[0.2, 0.3]]), np.array([0.1]))
+    x = np.ones((1, 1, 2))
+    want, found = truth(network, x).probes, run(network, x).probes
+    assert (want["s.s"].item(), found["s.s"].item()) == (0, 1)
+    assert same_or_rounding(network, x, want, found) == 1
+
+
 def test_a_flipped_spike_does_not_pass_as_rounding() -> None:
     network = parallel({"s": LAWS["tau2"]}, np.random.default_rng(0).normal(0.5, 1.0, (8, 4)))
     x = np.random.default_rng(1).random((4, 20, 4))
@@ -225,13 +235,20 @@ def test_delays_by_hand() -> None:
     def y(edges: list[Edge], **nodes: Any) -> list[float]:
         net = Network({"in": Input((1,))} | nodes | {"out": Output()}, edges)
         found = run(net, x).y
-        assert (found == truth(net, x).y).all()
+        assert (found == numpy_engine.run(net, x).y).all()
         return found.ravel().tolist()
 
     into, out = Edge("in", "s"), Edge("w", "out")
     assert y([into, Edge("s", "w"), Edge("s", "w", 2), out], s=s, w=one) == [1, 1, 1, 2, 0, 1]
     assert y([Edge("in", "w"), Edge("in", "w", 2), out], w=one) == [1, 1, 1, 2, 0, 1]
     assert y([into, Edge("s", "w"), Edge("w", "s", 2), Edge("s", "out")], s=s, w=one) == [1, 1, 1, 1, 1, 1]
+    d0, d2 = Delay(np.array([0])), Delay(np.array([2]))
+    assert y([into, Edge("s", "out"), Edge("s", "d"), Edge("d", "out")], s=s, d=d2) == [1, 1, 1, 2, 0, 1]
+    assert y([Edge("in", "d"), Edge("d", "out"), Edge("in", "out")], d=d2) == [1, 1, 1, 2, 0, 1]
+    assert y([Edge("in", "d"), Edge("d", "out", 1), Edge("in", "out")], d=d0) == [1, 2, 1, 1, 1, 0]
+    assert y([into, Edge("s", "d"), Edge("d", "s"), Edge("s", "out")], s=s, d=d2) == [1, 1, 1, 1, 1, 1]
+    double = [Edge("in", "k"), Edge("k", "v"), Edge("v", "out")]
+    assert y(double, k=Scale(np.array([2.0])), v=Integrator(Tau(2.0), 0.5)) == [1.5, 2.0, 1.25, 1.875, 1.1875, 0.84375]
     bias = Linear(np.ones((1, 1)), np.full(1, 0.5))
     late = [Edge("in", "w"), Edge("in", "one"), Edge("one", "out"), Edge("w", "out", 2)]
     assert y(late, w=bias, one=one) == [1, 1, 1.5, 2.5, 0.5, 1.5]

@@ -15,7 +15,19 @@ import pytest
 from brian_networks import Grown, double
 from float_networks import LAWS, Array, must_fire, residual, same, spikes_in
 
-from export import CapacityError, Conv2d, Edge, Input, Linear, MappingError, Network, NetworkError, Output, Spiking
+from export import (
+    CapacityError,
+    Conv2d,
+    Delay,
+    Edge,
+    Input,
+    Linear,
+    MappingError,
+    Network,
+    NetworkError,
+    Output,
+    Spiking,
+)
 from export.brian_names import identifiers
 from export.package import PackageError
 from export.to_brian import BrianProgram, to_brian
@@ -180,6 +192,9 @@ def test_what_cannot_be_mapped_is_refused() -> None:
         to_brian(Network(nodes, edges))
     with pytest.raises(NetworkError, match="odd"):
         to_brian(Network(nodes, edges[1:]))
+    deep = {"in": Input((1,)), "d": Delay(np.array([300])), "s": Spiking(), "out": Output()}
+    with pytest.raises(MappingError, match="d: takes values of in 300 steps later"):
+        to_brian(Network.sequential(deep))
     wide = Network.sequential(
         {"in": Input((64, 1024, 1024)), "c": Conv2d(np.ones((64, 64, 3, 3))), "s": Spiking(), "out": Output()}
     )

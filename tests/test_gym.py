@@ -256,15 +256,14 @@ def test_a_trained_controller_balances_in_float_and_on_the_chip() -> None:
     env = make("CartPole-v1")
     solved = env.spec.reward_threshold
     assert solved == 475
-    returns = []
-    for k in range(20):
-        obs, _ = env.reset(seed=2000 + k)
-        policy, total, over = Policy(trained.module, trained.encoder, LATENCY), 0.0, False
-        while not over:
-            obs, reward, ended, cut, _ = env.step(int(policy(obs[None]).argmax()))
-            total, over = total + float(reward), ended or cut
-        returns.append(total)
-    assert np.mean(returns) >= solved
+    many = gymnasium.make_vec("CartPole-v1", num_envs=20, vectorization_mode="sync")
+    obs, _ = many.reset(seed=[2000 + k for k in range(20)])
+    policy, alive, total = Policy(trained.module, trained.encoder, LATENCY), np.ones(20, bool), np.zeros(20)
+    while alive.any():
+        obs, reward, ended, cut, _ = many.step(policy(obs).argmax(1))
+        total += reward * alive
+        alive &= ~(ended | cut)
+    assert total.mean() >= solved
 
     raw = controller_net(cartpole_encoder().lines, 32, 2, seed=1)
     assert all(not torch.equal(a, b) for a, b in zip(raw.parameters(), trained.module.parameters(), strict=True))

@@ -17,6 +17,7 @@ from export.package import PackageError
 from export.to_loihi import assemble
 from neuro.stream import Bernoulli, Coded, Crossing, Payload, Rate
 from neuro.tuning import Bells, Opposed, Scaled
+from sim import engines
 from sim.loihi import engine, reference
 from sim.loop import (
     Argmax,
@@ -308,6 +309,7 @@ def test_a_saved_state_goes_on_with_the_same_bits(on: str, train: Any, tmp_path:
 
 def test_a_recording_without_its_end_is_read_up_to_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record, "PART_BYTES", 400)
+    monkeypatch.setattr(record, "PART_S", 1e9)
     made = relay()
     loop = Loop(made, scaled(2, Rate(4)), Decoder(Count(), Argmax()), record=tmp_path / "r")
     closed(loop, 50)  # no close: the power went
@@ -461,3 +463,24 @@ def test_a_stepper_before_its_program() -> None:
     for chip in (EngineStepper(), ReferenceStepper()):
         with pytest.raises(ValueError, match="begin"):
             chip.step(np.zeros(2, np.int8))
+
+
+@pytest.mark.lava
+def test_lava_in_the_loop_acts_as_the_engine_does(tmp_path: Path) -> None:
+    """lava-nc in its worker answers the environment step by step; the engines here give its recording back."""
+    lacks = engines.ENGINES["lava"].missing()
+    if lacks:
+        pytest.skip(f"lava-nc is not here: {'; '.join(lacks)}")
+    made, _ = random_program("dense", SEEDS["dense"])
+    n, acts = made.size(made.input), {}
+    for on in ("loihi", "lava"):
+        with Loop(made, scaled(n, Rate(8)), Decoder(Count(), Argmax()), on=on, record=tmp_path / on) as loop:
+            acts[on] = closed(loop, 10)
+            loop.begin()
+            acts[on] += closed(loop, 10)
+    assert acts["lava"] == acts["loihi"]
+    assert len(set(acts["lava"])) > 1
+    for on in ("loihi", "loihi-reference", "lava"):
+        found = replay(tmp_path / "lava", made, on)
+        assert found.equal
+        assert found.spikes > 0

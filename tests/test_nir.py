@@ -212,6 +212,36 @@ def test_parameters_that_differ_fold_exactly(kind: str, weights: bool, discretiz
     assert "thresholds that differ made 1" in said
 
 
+@pytest.mark.parametrize("kind", ["LIF", "CubaLIF"])
+def test_time_constants_that_differ_split_the_population(kind: str) -> None:
+    """Three values among twelve neurons, thresholds that differ too, and a loop around them."""
+    n, rng = 12, np.random.default_rng(9)
+    p = {"r": rng.uniform(0.8, 1.2, n), "v_threshold": rng.uniform(0.3, 0.9, n), "v_reset": np.zeros(n)}
+    p |= {"v_leak": np.zeros(n)}
+    taus = np.array([2e-4, 5e-4, 9e-4])[rng.integers(0, 3, n)]
+    p |= {"tau": taus} if kind == "LIF" else {"tau_syn": full(2e-4, n), "tau_mem": taus, "w_in": full(1.0, n)}
+    w, back = rng.normal(0.3, 0.8, (n, n)), rng.normal(-0.2, 0.3, (n, n))
+    nodes = {
+        "in": nir.Input(np.array([n])), "w": nir.Linear(w), "s": getattr(nir, kind)(**p), "back": nir.Linear(back),
+        "out": nir.Output(np.array([n])),
+    }  # fmt: skip
+    edges = [("in", "w"), ("w", "s"), ("s", "back"), ("back", "s"), ("s", "out")]
+    net = from_nir(nir.NIRGraph(nodes, edges, type_check=False), **EULER)
+    assert [n for n in net.nodes if isinstance(net.nodes[n], Spiking)] == ["s.0", "s.1", "s.2"]
+    assert "split into populations of one each; populations" in " ".join(x.what for x in net.losses)
+    x = (rng.random((100, n)) < 0.4) * 2.0
+    v, i, s, want = np.zeros(n), np.zeros(n), np.zeros(n), []
+    for now in x:
+        drive = now @ w.T + s @ back.T
+        i = i - DT / 2e-4 * i + DT / 2e-4 * drive if kind == "CubaLIF" else drive
+        v = v + DT / taus * (p["r"] * i - v)
+        s = (v > p["v_threshold"]).astype(float)
+        v = v * (1 - s)
+        want.append(s)
+    assert 0.02 < np.mean(want) < 0.9
+    np.testing.assert_array_equal(outputs(net, x), want)
+
+
 def test_residual_gain_goes_into_the_weights_as_norse_needs_it() -> None:
     """r = 1, w_in = 1: k = R dt/tau_mem * w_in dt/tau_syn = 1/4 * 1/2."""
     w = RNG.normal(size=(3, 3))

@@ -6,7 +6,9 @@ synchronising, so parts that run together cost little more than one, and each be
 
 from __future__ import annotations
 
+import gc
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,12 +17,15 @@ from typing import Any
 import numpy as np
 from lava.magma.compiler.compiler_graphs import ProcGroupDiGraphs
 from lava.magma.core.process.process import ProcessServer
+from lava.magma.core.process.variable import VarServer
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 
 from sim.lava.host import Host, Plan, Window, model, shared
 from sim.lava.nodes import CUSTOM, STATES, Fields, connect, population
 
+LOOK_S = 0.2
+"""Seconds between looks at lava's processes while they run."""
 SLOTS = 4
 """Messages that a channel holds; lava's 64 cost memory and start-up and change nothing."""
 
@@ -84,7 +89,7 @@ class Graph:
         for program, t, names in zip(programs, steps, probes, strict=True):
             self.parts.append(self._part(program, t, names, stepping, wires))
         self.end = max((t + p.start() for p, t in zip(programs, steps, strict=True)), default=0)
-        self.host = Host(self.plan)
+        self.host: Any = Host(self.plan)
         for name, other in wires:
             self._wire(name, other)
         self.models[self.host] = model(self.plan)
@@ -156,21 +161,45 @@ class Graph:
         self.runtime = self.host.runtime
 
     def run(self, steps: int) -> None:
-        """So many chip steps. Errors: ``RuntimeError`` with the traceback of the process that failed."""
-        began = time.perf_counter()
-        try:
-            self.runtime.start(RunSteps(num_steps=steps))
-        except RuntimeError as error:
-            actors = self.runtime._messaging_infrastructure.actors
-            found = [a.exception[1] for a in actors if a.exception]
-            raise RuntimeError("\n".join([str(error), *found])) from None
+        """So many chip steps. Errors: ``RuntimeError`` with the traceback of the process that failed.
+
+        Lava waits for ever once one of its processes has ended, so it waits in a thread and we look at them.
+        """
+        began, failed = time.perf_counter(), list[BaseException]()
+
+        def work() -> None:
+            try:
+                self.runtime.start(RunSteps(num_steps=steps))
+            except BaseException as error:
+                failed.append(error)
+
+        waiting = threading.Thread(target=work, daemon=True)
+        waiting.start()
+        while waiting.is_alive():
+            waiting.join(LOOK_S)
+            if waiting.is_alive() or failed:
+                self._look()
+        if failed:
+            raise failed[0]
         self.wall_s += time.perf_counter() - began
         self.steps += steps
+
+    def _look(self) -> None:
+        for actor in self.runtime._messaging_infrastructure.actors:
+            told = actor.exception
+            if told:
+                raise RuntimeError(told[1])
+            if not actor.is_alive():
+                raise RuntimeError(f"one of lava's processes ended with exit code {actor.exitcode}")
 
     def stop(self) -> None:
         """End lava's processes."""
         self.runtime.stop()
         ProcessServer().reset_server()
+        VarServer().reset_server()
+        self.host = self.runtime = None
+        self.models.clear()
+        gc.collect()  # lava's processes hold each other; the next graph forks from us, the smaller the faster
 
 
 class _Later:

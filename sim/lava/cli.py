@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,3 +30,50 @@ def setup(
         f"shim: {shim}\n"
         f"rung: {found.rung}\ninterpreter: {found.python}"
     )
+
+
+@app.command()
+def doctor() -> None:
+    """Say which lava-nc there is and how it was set up, and compare our engines with it on all conformance cases."""
+    import time
+
+    from sim.lava import cases, setup
+    from sim.lava.client import Client
+    from sim.lava.doctor import differing, outcomes
+    from sim.loihi import engine, reference
+
+    found = setup.recorded()
+    typer.echo(
+        f"folder: {setup.folder()}\ninterpreter: {setup.interpreter()}\nrung: {found.rung if found else 'given'}"
+    )
+    which, began = cases.cases(), time.perf_counter()
+    with Client() as client:
+        hello = client.hello
+        typer.echo(", ".join(f"{k} {hello[k]}" for k in ("python", "lava", "numpy", "scipy")))
+        typer.echo(f"shim: {', '.join(hello['shim']) or 'none'}\nstarted in {time.perf_counter() - began:.1f} s")
+        theirs, bad = outcomes(client, which), 0
+    for case, probes in zip(which, theirs, strict=True):
+        wrong = {
+            name: differing(case, probes, run) for name, run in (("reference", reference.run), ("fast", engine.run))
+        }
+        bad += any(wrong.values())
+        for name, where in wrong.items():
+            if where:
+                typer.echo(f"  {case.name}: the {name} engine differs in {', '.join(where)}")
+    typer.echo(f"{len(which) - bad} of {len(which)} cases identical in {time.perf_counter() - began:.1f} s")
+    if bad:
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    program: Annotated[Path, typer.Argument(help="A Loihi program, or a network, which is then exported first.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write.")],
+    input: Annotated[Path, typer.Option(help="X.npz with x as (samples, T, ...) or (samples, ...).")],
+    steps: Annotated[int, typer.Option(help="For x without a time axis: show it this many steps.", min=1)] = 8,
+    samples: Annotated[int, typer.Option(help="Only the first so many samples; 0 for all.", min=0)] = 0,
+) -> None:
+    """Run a program on lava-nc: 'spikeport run --on lava'."""
+    from sim import cli
+
+    cli.run(program, "lava", output, input, steps, samples)

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.loihi import ConvEdge, Lif, LoihiProgram
+from export.loihi import ConvEdge, Lif, LoihiProgram, ResonateFire, Ternary
 from sim.lava import setup
-from sim.lava.link import Link, WorkerCrashed, WorkerProtocolError, WorkerTimeout, WorkerUnavailable
+from sim.lava.link import Link, WorkerCrashed, WorkerProtocolError, WorkerTimeout, WorkerUnavailable, shared_name
 from sim.lava.protocol import MAX_FRAME, pack, unpack
 from sim.loihi.counting import Activity, checked, finish
 from sim.run import Run
@@ -35,9 +35,10 @@ __all__ = [
     "WorkerTimeout",
     "WorkerUnavailable",
     "run",
+    "shared_name",
 ]
 
-PROCESSES = 256
+PROCESSES = 96
 """Lava processes (each a process of the system) in one graph; more samples go in several graphs."""
 
 
@@ -220,6 +221,12 @@ def refuse(program: LoihiProgram) -> None:
             kind = arrays[value["array"]].dtype.kind if isinstance(value, dict) else np.asarray(value).dtype.kind
             if kind in "fc":
                 raise ValueError(f"{owner}: {name} holds floats, on which a fixed-point lava process stops; round it")
+    for name, node in program.populations.items():
+        restless = isinstance(node, ResonateFire) and node.izhikevich and not node.vth
+        if isinstance(node, Ternary):
+            restless = bool(np.any(np.asarray(node.vth_lo) > 0) or np.any(np.asarray(node.vth_hi) < 0))
+        if restless and node.start:
+            raise ValueError(f"{name}: fires at rest, before its start, which lava cannot prevent; let 0 not fire")
     if program.law == "hw" and any(isinstance(e, ConvEdge) for e in program.edges):
         raise ValueError(f"{program.name}: lava's Conv neither clips nor shifts; compile with law='lava' to compare")
 

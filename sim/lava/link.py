@@ -1,8 +1,8 @@
 """One worker process and the pipe to it: every wait has an end, and whatever goes wrong leaves no process behind.
 
-The worker leads a session of its own, so that lava's processes, which are its children, die with it. Reading, writing
-and the worker's messages go through one loop with a deadline: no thread, no wait for an end of file that an orphan
-could hold back. Where anything fails the whole group is killed before the error is raised.
+The worker has a session of its own, whose leader, its keeper, kills and reaps lava's processes when it ends. Reading,
+writing and the worker's messages go through one loop with a deadline: no thread, no wait for an end of file that an
+orphan could hold back. Where anything fails all of it is ended before the error is raised.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from sim.lava.protocol import HEAD, MAX_FRAME, PROTO, Arrays, FrameError, decode
 
 TAIL = 4096
 """Bytes of the worker's standard error that an error shows."""
+KEEPER_S = 3.0
+"""Seconds for the worker's keeper to end everything before it is killed itself."""
+ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
 POLL_S = 0.2
 """Seconds between looks at whether the worker is alive while its pipe is silent."""
 SUPPORTED = "0.10."
@@ -68,8 +71,10 @@ class Link:
         self.to, self.back, self.errors = (p.fileno() for p in pipes if p is not None)
         for fd in (self.to, self.back, self.errors):
             os.set_blocking(fd, False)
+        self.worker = self.process.pid
         try:
             self.hello = self._checked(self._receive(time.monotonic() + start_s), force)
+            self.worker = int(self.hello.get("pid", self.worker))
         except BaseException:
             self.kill()
             raise
@@ -109,9 +114,15 @@ class Link:
         self.kill()
 
     def kill(self) -> None:
-        """Kill the worker and everything that it started; close the pipes; take away its shared memory."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        """End the worker and everything that it started; close the pipes; take away its shared memory."""
+        if self.process.returncode is None:
+            self.process.terminate()  # its keeper then kills and reaps all the rest
+            end = time.monotonic() + KEEPER_S
+            while time.monotonic() < end and os.waitid(os.P_PID, self.process.pid, ENDED) is None:
+                time.sleep(0.01)
+        for group in (self.process.pid, self.worker):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
         self.process.wait()
         self._drain()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):

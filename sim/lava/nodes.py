@@ -14,7 +14,6 @@ from lava.magma.core.model.py.ports import PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
-from lava.proc.conv.process import Conv
 from lava.proc.dense.process import DelayDense, Dense
 from lava.proc.graded.process import GradedReluVec, GradedVec
 from lava.proc.lif.models import AbstractPyLifModelFixed
@@ -25,6 +24,8 @@ from lava.proc.sdn.process import ActivationMode, Delta, Sigma, SigmaDelta
 from lava.proc.sparse.process import DelaySparse, Sparse
 from lava.utils.weightutils import SignMode
 from scipy.sparse import csc_matrix
+
+from sim.lava import shim
 
 Fields = dict[str, Any]
 """A node or connection as its manifest entry, arrays in place."""
@@ -180,7 +181,7 @@ def _common(edge: Fields) -> Fields:
 
 def _conv(edge: Fields, source: Any, port: Any, src: Fields, dst: Fields) -> Any:
     """Torch's correlation (out, in, kh, kw) as lava's convolution (out, kw, kh, in), pairs (h, w) as (w, h)."""
-    made = Conv(
+    made = shim.conv()(
         weight=np.ascontiguousarray(edge["w"][:, :, ::-1, ::-1].transpose(0, 3, 2, 1)).astype(np.int32),
         input_shape=tuple(src["shape"][::-1]),
         groups=edge["groups"],

@@ -8,6 +8,7 @@ reset  forget the state;  stats  what is loaded and running;  bye  end
 
 from __future__ import annotations
 
+import gc
 from importlib import metadata
 from typing import Any
 
@@ -28,6 +29,7 @@ class Server:
     """State between requests: the loaded programs and, while stepping, the running graph."""
 
     def __init__(self) -> None:
+        gc.freeze()  # what is imported is never looked at again, so that a fork need not copy it
         self.programs: list[Program] = []
         self.graph: Graph | None = None
         self.asked: Any = None

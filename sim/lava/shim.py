@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+NUMPY_2 = int(np.__version__.split(".")[0]) >= 2
+
 
 def load() -> list[str]:
     """Import lava; the names of what had to be mended, empty for none."""
@@ -25,11 +27,24 @@ def load() -> list[str]:
     if tuple(map(int, platform.python_version_tuple()[:2])) >= (3, 11):
         _import_with_hashes()
         done.append("hash")
-    if int(np.__version__.split(".")[0]) >= 2:
+    else:
+        _import()
+    if NUMPY_2:
         _reshape()
-        _geometry()
         done += ["reshape", "geometry"]
     return done
+
+
+def conv() -> Any:
+    """Lava's Conv. Imported late: the half of scipy that it brings doubles the time of every fork."""
+    if NUMPY_2:
+        _geometry()
+    return importlib.import_module("lava.proc.conv.process").Conv
+
+
+def _import() -> None:
+    for name in ("lava.magma.compiler.compiler", "lava.magma.runtime.runtime", "lava.proc.lif.models"):
+        importlib.import_module(name)
 
 
 def _import_with_hashes() -> None:
@@ -44,8 +59,7 @@ def _import_with_hashes() -> None:
 
     module._get_field = mended
     try:
-        for name in ("lava.magma.compiler.compiler", "lava.magma.runtime.runtime", "lava.proc.conv.models"):
-            importlib.import_module(name)
+        _import()
     finally:
         module._get_field = original
 

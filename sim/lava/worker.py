@@ -3,11 +3,14 @@
     python -I worker.py
 
 Standard input and output carry the frames of :mod:`sim.lava.protocol`; whatever lava or Python prints goes to standard
-error. It ends, with everything that lava started, when its input closes or its parent dies.
+error. Two processes: a keeper, which imports nothing and waits, and the worker proper. When the worker ends, however
+it ends, when the keeper is told to stop, or when the client dies, the keeper kills and reaps all that lava started.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import hashlib
 import logging
 import os
@@ -18,21 +21,24 @@ import threading
 import time
 import traceback
 import types
+from collections.abc import Callable
 from multiprocessing import shared_memory
 from pathlib import Path
-from typing import NoReturn
 
 HERE = Path(__file__).resolve().parent
+SUBREAPER = 36
+"""``PR_SET_CHILD_SUBREAPER`` of linux/prctl.h."""
 CAPABILITIES = ("load", "run", "step", "reset", "stats", "bye")
 
 
 def main() -> None:
     """Say hello, then answer until the input closes."""
+    _keep()
     inward, outward = os.dup(0), os.dup(1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     _apart(inward, outward)
-    shared_memory._SHM_NAME_PREFIX = f"/sp{os.getpid():x}_"  # type: ignore[attr-defined]  # so that a kill can clean up
+    shared_memory._SHM_NAME_PREFIX = f"/sp{os.getppid():x}_"  # type: ignore[attr-defined]  # so that a kill can clean up
     for name, where in (("sim", HERE.parent), ("sim.lava", HERE)):  # this folder of the package, without the package
         package = types.ModuleType(name)
         package.__path__ = [str(where)]
@@ -63,33 +69,74 @@ def main() -> None:
             frame = protocol.encode(told | {"traceback": traceback.format_exc()[-8000:]})
         _write(outward, frame)
         if op == "bye":
-            _end(0)
+            os._exit(0)
+
+
+def _keep() -> None:
+    """Fork; the child, in a process group of its own, returns and is the worker, this process keeps it."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)  # Linux: orphans of the worker become ours, not init's
+    client = os.getppid()
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        return
+    with contextlib.suppress(OSError):
+        os.setpgid(child, child)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, _stop)
+    _while_parent(client, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    status = int(signal.SIGTERM)
+    with contextlib.suppress(_Stopped, ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, 0)
+            if pid == child:
+                break
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+    if os.WIFSIGNALED(status):  # end as the worker did, so that the client can say how
+        number: int = os.WTERMSIG(status)
+        with contextlib.suppress(OSError):
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(os.WEXITSTATUS(status))
+
+
+class _Stopped(Exception):
+    """The keeper is to end."""
+
+
+def _stop(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    raise _Stopped
+
+
+def _while_parent(parent: int, after: Callable[[], None]) -> None:
+    """Call ``after`` once ``parent`` is gone."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.3)
+        after()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _apart(inward: int, outward: int) -> None:
-    """Lava's processes do not hold our pipes, and do not outlive us; we do not outlive our parent."""
-    parent = os.getppid()
+    """Lava's processes do not hold our pipes; we do not outlive the keeper."""
 
     def child() -> None:
         os.close(inward)
         os.close(outward)
 
     os.register_at_fork(after_in_child=child)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        _end(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _end(code: int) -> NoReturn:
-    """Leave at once, and take the process group with us if we lead it."""
-    if os.getpgid(0) == os.getpid():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        os.killpg(0, signal.SIGTERM)
-    os._exit(code)
+    _while_parent(os.getppid(), lambda: os.killpg(0, signal.SIGKILL))
 
 
 def _read(fd: int, n: int) -> bytes:
@@ -97,7 +144,7 @@ def _read(fd: int, n: int) -> bytes:
     while n:
         part = os.read(fd, min(n, 2**20))
         if not part:
-            _end(0)
+            os._exit(0)
         parts.append(part)
         n -= len(part)
     return b"".join(parts)

@@ -96,16 +96,22 @@ def checked(program: LoihiProgram, x: Array) -> Array:
     return x.astype(np.int32 if bits else np.int8)
 
 
+def unwrapped(flags: Mapping[str, Array]) -> None:
+    """Law "hw". Errors: ``ValueError`` naming the populations whose current wrapped."""
+    if bad := [n for n, f in flags.items() if f[1]]:
+        raise ValueError(
+            f"{', '.join(bad)}: the current left 24 bits and wrapped; under law 'hw' that is an error: compile with a "
+            "calibration batch, or assemble with law='lava'"
+        )
+
+
 def finish(
     program: LoihiProgram, x: Array, activity: Activity, probes: Sequence[str], machine: str, began: float
 ) -> Run:
     """The Run of either engine: counts, seconds on the chip, probes in the shapes of their nodes."""
     wall = time.perf_counter() - began
-    if program.law == "hw" and (bad := [n for n, f in activity.flags.items() if f[1]]):
-        raise ValueError(
-            f"{', '.join(bad)}: the current left 24 bits and wrapped; under law 'hw' that is an error: compile with a "
-            "calibration batch, or assemble with law='lava'"
-        )
+    if program.law == "hw":
+        unwrapped(activity.flags)
     samples, steps = x.shape[:2]
     counts, chip_s = count(program, x, activity)
 

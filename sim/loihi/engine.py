@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from export.loihi import InputNode, LoihiProgram
 from sim.loihi import plan as plans
-from sim.loihi.counting import Activity, checked, finish, message_type
+from sim.loihi.counting import Activity, checked, finish, message_type, unwrapped
 from sim.loihi.plan import Plan
 from sim.run import Run
 
@@ -123,6 +123,8 @@ def step(program: LoihiProgram, state: State | None, x: Array) -> tuple[Array, S
     x = checked(program, x[:, None])[:, 0]
     state = begin(_plan(program, None), len(x)) if state is None else state
     _advance(state, state.plan.inward(program.input, x.reshape(len(x), -1)))
+    if program.law == "hw":
+        unwrapped(state.flags)
     y = state.plan.outward(program.output, state.s[program.output])
     return y.reshape(len(x), *program.output_shape).copy(), state
 

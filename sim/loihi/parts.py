@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +16,13 @@ from sim.loihi import fallback
 
 Array = npt.NDArray[Any]
 NOTHING = np.zeros(0, np.int16)
+
+
+def _kernels() -> Any:
+    """The compiled loops, where numba is."""
+    from sim.loihi import kernels
+
+    return kernels
 
 
 class Part(Protocol):
@@ -70,14 +77,13 @@ class Dense(_Part):
     w: Array
     exp: int
     group: int
+    code: Any = field(default_factory=_kernels, repr=False)
 
     def into(self, spk: Array, first: int, shift: int, out: Array) -> None:
-        from sim.loihi import kernels
-
         if self.graded:
-            kernels.add_dense_graded(spk, first, shift, self.w, self.exp, out)
+            self.code.add_dense_graded(spk, first, shift, self.w, self.exp, out)
         else:
-            kernels.add_dense(spk, first, shift, self.w, self.group, self.exp, out)
+            self.code.add_dense(spk, first, shift, self.w, self.group, self.exp, out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +108,7 @@ class Sparse(_Part):
     late: Array
     w: Array
     exp: int
+    code: Any = field(default_factory=_kernels, repr=False)
 
     def into(self, spk: Array, first: int, shift: int, out: Array) -> None:
         self._add(spk, first, shift, 0, out)
@@ -117,10 +124,8 @@ class Sparse(_Part):
             self._add(spk[k : k + 1], 0, (t + 1) % len(ring), len(ring), ring[:, self.port, k])
 
     def _add(self, spk: Array, first: int, shift: int, ring: int, out: Array) -> None:
-        from sim.loihi import kernels
-
         acc = np.empty(out.shape[1] if self.exp < 0 else 0, np.int64)
-        kernels.add_sparse(
+        self.code.add_sparse(
             spk, first, shift, self.pointer, self.target, self.late, self.w, self.exp, self.graded, ring, acc, out
         )
 
@@ -135,12 +140,11 @@ class Conv(_Part):
     runs: Array
     kind: Any
     exp: int
+    code: Any = field(default_factory=_kernels, repr=False)
 
     def into(self, spk: Array, first: int, shift: int, out: Array) -> None:
-        from sim.loihi import kernels
-
         acc, w = np.empty(out.shape[1], self.kind), self.edge.w
-        kernels.add_conv(
+        self.code.add_conv(
             spk, first, shift, self.w, self.pointer, self.runs, w.shape[0], w.shape[1], self.edge.groups, self.graded,
             self.exp, acc, out,
         )  # fmt: skip

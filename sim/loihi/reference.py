@@ -25,7 +25,7 @@ import numpy.typing as npt
 from export.loihi import ConvEdge, DenseEdge, Edge, Int, LoihiProgram, SparseEdge
 from export.network import Shape
 from sim.loihi import laws
-from sim.loihi.counting import Activity, checked, finish, message_type
+from sim.loihi.counting import Activity, checked, finish, message_type, unwrapped
 from sim.loihi.laws import Ints, Moment, wrap
 from sim.run import Run
 
@@ -131,6 +131,8 @@ def step(program: LoihiProgram, state: State | None, x: npt.NDArray[Any]) -> tup
     x = checked(program, x[:, None])[:, 0]
     state = initial(program, len(x)) if state is None else state
     moments, state = advance(program, state, x.reshape(len(x), -1).astype(np.int64))
+    if program.law == "hw":
+        unwrapped({n: np.array([0, m.wrapped.sum(), 0]) for n, m in moments.items()})
     y = moments[program.output].s.astype(message_type(program, program.output))
     return y.reshape(len(x), *program.output_shape), state
 

@@ -94,10 +94,10 @@ class LoopState:
 class Loop:
     """One chip, one stream of observations. ``begin()`` an episode, then ``act(obs) -> action`` each step.
 
-    ``on``: a stepper or its name (``loihi``, ``loihi-reference``). ``record``: a folder that takes every x and y;
-    ``resume`` goes on with the recording there from that episode. ``env_dt_s``: time an environment step stands for;
-    None takes that of its chip steps, ``rows * program.dt_s``.
-    ``meter``: count what the chip does, where it shows its spikes.
+    ``on``: a stepper or its name (``loihi``, ``loihi-reference``, ``lava``). ``record``: a folder that takes every x
+    and y; ``resume`` goes on with the recording there from that episode. ``env_dt_s``: time an environment step
+    stands for; None takes that of its chip steps, ``rows * program.dt_s``. ``meter``: count what the chip does, where
+    it shows its spikes.
     Errors: ``ValueError`` where encoder, program and decoder do not fit together, and for an observation that is
     not finite or has another shape.
     """

@@ -38,7 +38,7 @@ class Meter:
         self._at = np.zeros(self.block, np.int64)
         self._active = {n: np.zeros(self.block, np.int64) for n in program.populations}
         self._fill = 0
-        self._each = {n: _columns(program, n) for n in program.nodes}
+        self._each = _columns(program)
         self._table: dict[tuple[str, str, str], list[Array]] = {}
         self._seconds: list[Array] = []
         self._timing = timing_of(program)
@@ -81,7 +81,8 @@ class Meter:
             self._put(("neuron_updates_active", name, name), active)
             self._put(("neuron_updates_inactive", name, name), on - active)
         if self._timing is not None:
-            self._seconds.append(step_seconds(self.program, rasters, self._timing).reshape(n, self.rows).sum(axis=1))
+            each_step = step_seconds(self.program, rasters, self._timing)
+            self._seconds.append(each_step.reshape(n, self.rows).sum(axis=1))
         self._fill = 0
 
     def _put(self, key: tuple[str, str, str], column: Array) -> None:
@@ -118,10 +119,10 @@ class Meter:
         return price(self.counts(), table, None if seconds is None else float(seconds.sum()))
 
 
-def _columns(program: LoihiProgram, name: str) -> tuple[list[tuple[str, str]], Array]:
-    """What a spike of each neuron of ``name`` counts as: ``((event, node), ...)`` and ``(neurons, events)``."""
-    found: dict[tuple[str, str], Any] = {}
+def _columns(program: LoihiProgram) -> dict[str, tuple[list[tuple[str, str]], Array]]:
+    """What a spike of each neuron of a node counts as: ``((event, node), ...)`` and ``(neurons, events)``."""
+    found: dict[str, dict[tuple[str, str], Any]] = {n: {} for n in program.nodes}
     for e in per_spike(program):
-        if e.source == name:
-            found[e.event, e.node] = found.get((e.event, e.node), 0) + e.counts
-    return list(found), np.stack([np.asarray(v, np.float64) for v in found.values()], axis=1)
+        mine = found[e.source]
+        mine[e.event, e.node] = mine.get((e.event, e.node), 0) + e.counts
+    return {n: (list(f), np.stack([np.asarray(v, np.float64) for v in f.values()], axis=1)) for n, f in found.items()}

@@ -2,12 +2,13 @@
 
 A recording is a folder: ``recording.json`` says what ran, ``part-000000.npz`` and on hold whole environment steps in
 order. Every file is written beside and renamed, so whatever stops the loop leaves a readable recording that lacks at
-most the last unwritten part. Chip steps of 0 and 1 are kept as bits.
+most the last seconds. Chip steps of 0 and 1 are kept as bits.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,8 @@ from sim.loop.steppers import Stepper
 Array = npt.NDArray[Any]
 FORMAT, PART, VERSION = "spikeport-recording", "spikeport-recording-part", 1
 HEADER = "recording.json"
-PART_BYTES = 2**22
-"""Size in memory at which a part is written."""
+PART_BYTES, PART_S = 2**22, 5.0
+"""A part is written when it has this size in memory, or after this time."""
 
 
 class Recorder:
@@ -38,7 +39,7 @@ class Recorder:
     def __init__(self, folder: str | Path, about: Mapping[str, Any], *, upto: int | None = None) -> None:
         self.folder, self.about = Path(folder), dict(about)
         self._rows: list[tuple[int, int, Array, Array, Array, Array]] = []
-        self._bytes, self._parts = 0, 0
+        self._bytes, self._parts, self._flushed = 0, 0, time.monotonic()
         there = (self.folder / HEADER).exists()
         if there and upto is None:
             raise ValueError(f"{self.folder}: holds a recording; go on with it (resume), or take another folder")
@@ -51,7 +52,7 @@ class Recorder:
         """Environment step ``step`` of an episode: ``x (chip steps, inputs)``, ``y (chip steps, outputs)``; copied."""
         self._rows.append((episode, step, obs.copy(), x.copy(), y.copy(), np.asarray(action)))
         self._bytes += x.nbytes + y.nbytes
-        if self._bytes >= PART_BYTES:
+        if self._bytes >= PART_BYTES or time.monotonic() - self._flushed > PART_S:
             self.flush()
 
     def flush(self) -> None:
@@ -61,7 +62,7 @@ class Recorder:
         episode, step, obs, x, y, action = (np.stack([np.asarray(r[k]) for r in self._rows]) for k in range(6))
         self._write(self._parts, {"episode": episode, "step": step, "obs": obs, "action": action}, x, y)
         self._parts += 1
-        self._rows, self._bytes = [], 0
+        self._rows, self._bytes, self._flushed = [], 0, time.monotonic()
 
     def close(self, complete: bool = True) -> None:
         """Write what is waiting; ``complete`` says that the loop ended as it meant to."""

@@ -18,6 +18,8 @@ from export.loihi import LoihiProgram
 from export.package import PackageError, write_text
 from hardware.energy import Span, digits
 from sim.engines import ENGINES, summary
+from sim.loihi.steps import time_note
+from sim.loihi.timing import timing_of
 from sim.loop.loop import Loop
 from sim.loop.meter import Meter
 from sim.loop.record import Recording
@@ -157,22 +159,27 @@ def report(
     prices: str | None = None,
     episodes: int | None = None,
     complete: bool = True,
+    meter: Meter | None = None,
 ) -> LoopReport:
     """The report of what ``loop`` did since it was made. ``prices``: a table; None takes the machine's own.
 
-    ``figures``: numbers of your own, printed by name. Errors: ``PriceTableError`` for the table.
+    ``meter``: the loop's own where it has one, else what :func:`measure` made of the recording. ``figures``: numbers
+    of your own, printed by name. Errors: ``PriceTableError`` for the table.
     """
     act, chip = loop.times.act.array(), loop.times.chip.array()
     seconds = energy = bill = None
     counts: Mapping[str, Mapping[str, int]] = {}
     notes = []
-    if loop.meter is None:
+    meter = loop.meter or meter
+    if meter is None:
         notes.append(f"{loop.stepper.name}: spikes were not counted; measure(recording, program) prices the recording")
     elif len(act):
-        counts = loop.meter.counts()
+        counts = meter.counts()
         table = prices or ENGINES["loihi"].prices or ""
-        found = loop.meter.bill(table)
-        bill, energy, seconds = json.loads(json.dumps(found.to_dict())), loop.meter.joules(found), loop.meter.seconds()
+        found = meter.bill(table)
+        bill, energy, seconds = json.loads(json.dumps(found.to_dict())), meter.joules(found), meter.seconds()
+        timing = timing_of(loop.program)
+        notes += [] if timing is None else [time_note(timing, "all")]
         if found.no_total():
             notes.append(f"{found.table}: {found.no_total()}")
     return LoopReport(

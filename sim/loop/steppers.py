@@ -11,8 +11,6 @@ runs lava-nc, or a chip.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, Protocol, TypeAlias
@@ -21,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.loihi import LoihiProgram
+from sim import engines
 from sim.loihi import engine, reference
 from sim.loihi.counting import checked
 from sim.loihi.laws import Moment
@@ -113,7 +112,7 @@ class EngineStepper:
         if state is None:
             return False
         for n in self._names:
-            rows[n][k] = state.plan.outward(n, state.s[n][0, 0])
+            rows[n][k] = state.plan.outward(n, state.s[n].reshape(-1))
         return True
 
     def active(self) -> dict[str, int]:
@@ -253,11 +252,14 @@ def stepper(on: str | Stepper) -> Stepper:
     """
     if not isinstance(on, str):
         return on
-    if on == "lava" and importlib.util.find_spec("sim.lava") is not None:
-        return ClientStepper(importlib.import_module("sim.lava.client").Client(), "lava")
+    if on == "lava":
+        engines.engine(on)  # says what is missing
+        from sim.lava import client
+
+        return ClientStepper(client.Client(), on)
     if on not in STEPPERS:
         raise ValueError(
-            f"no machine '{on}' goes step by step; there are {', '.join(STEPPERS)}; give another as "
+            f"no machine '{on}' goes step by step; there are {', '.join(STEPPERS)}, lava; give another as "
             "ClientStepper(client)"
         )
     return STEPPERS[on]()

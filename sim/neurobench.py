@@ -1,0 +1,133 @@
+"""NeuroBench's metrics of a network and what it did, under NeuroBench's names and by its definitions (version 2.3.0).
+
+    ParameterCount, Footprint     number and bytes of weights and biases
+    ConnectionSparsity            zeros / weights over Linear and Conv2d, four decimals, biases left out
+    ActivationSparsity            zeros / outputs of the spiking nodes, over all steps and samples
+    SynapticOperations            per layer and step: the layer with w != 0 for weights, x != 0 for input and no bias,
+                                  outputs added up; an accumulate (AC) where all that enters the layer in that step, of
+                                  the whole batch, is -1, 0 or 1, else a multiply-accumulate (MAC). Dense: all ones.
+                                  Padding never counts. By sample.
+    MembraneUpdates               every neuron in step 0, later those whose stored potential changed; by sample
+
+On Linear and Conv2d networks ``Effective_ACs`` is the chip's count of synaptic events where no weight became 0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from export.lower import convolve
+from export.network import Conv2d, Input, Linear, Network
+from sim.numpy_engine import apply
+from sim.run import Run
+
+Array = npt.NDArray[Any]
+
+
+def metrics(network: Network, x: Array, run: Run) -> dict[str, Any]:
+    """All of them; ``MembraneUpdates`` only where the run has the probes ``"<node>.v"``."""
+    out = {
+        "ParameterCount": parameter_count(network),
+        "Footprint": footprint(network),
+        "ConnectionSparsity": connection_sparsity(network),
+        "ActivationSparsity": activation_sparsity(network, run),
+        "SynapticOperations": synaptic_operations(network, x, run),
+    }
+    known = all(f"{n}.v" in run.probes for n in network.spiking())
+    return out | ({"MembraneUpdates": membrane_updates(network, run)} if known else {})
+
+
+def parameter_count(network: Network) -> int:
+    """Weights and biases."""
+    return sum(a.size for a in _parameters(network))
+
+
+def footprint(network: Network) -> int:
+    """Bytes of weights and biases; neurons have no parameters of their own here."""
+    return sum(a.nbytes for a in _parameters(network))
+
+
+def connection_sparsity(network: Network) -> float:
+    """Share of weights that are 0; 0 for a network without weights."""
+    weights = [node.weight for _, node in network if isinstance(node, Linear | Conv2d)]
+    zeros = sum(w.size - int(np.count_nonzero(w)) for w in weights)
+    return round(zeros / sum(w.size for w in weights), 4) if weights else 0.0
+
+
+def activation_sparsity(network: Network, run: Run) -> float:
+    """Share of the spiking nodes' outputs that are 0. Errors: ``ValueError`` for a run without their probes."""
+    spikes = [_probe(run, f"{n}.s") for n in network.spiking()]
+    total, fired = sum(s.size for s in spikes), sum(int(np.count_nonzero(s)) for s in spikes)
+    return (total - fired) / total if total else 0.0
+
+
+def synaptic_operations(network: Network, x: Array, run: Run) -> dict[str, float]:
+    """``{"Effective_MACs", "Effective_ACs", "Dense"}`` by sample. Errors: as :func:`activation_sparsity`."""
+    value: dict[str, Array] = {}
+    ops = dict.fromkeys(("Effective_MACs", "Effective_ACs", "Dense"), 0)
+    samples, steps = run.samples, run.steps
+    order = network.order()
+    for name in network.spiking():  # known without running: they end every delayed loop
+        value[name] = _probe(run, f"{name}.s")
+    for name in order:
+        node = network.nodes[name]
+        if isinstance(node, Input):
+            value[name] = np.asarray(x)
+        if name in value:
+            continue
+        into = _into(network, name, value)
+        if isinstance(node, Linear | Conv2d):
+            call = np.moveaxis(into, 1, 0).reshape(steps, samples, *into.shape[2:])
+            plain = np.isin(call, (-1, 0, 1)).reshape(steps, -1).all(axis=1)
+            ops["Effective_ACs"] += _operations(node, call[plain] != 0)
+            ops["Effective_MACs"] += _operations(node, call[~plain] != 0)
+            ones = np.ones((1, 1, *into.shape[2:]))
+            ops["Dense"] += samples * steps * _operations(node, ones, dense=True)
+        value[name] = apply(node, into.reshape(samples * steps, *into.shape[2:]))
+        value[name] = value[name].reshape(samples, steps, *value[name].shape[1:])
+    return {k: n / samples for k, n in ops.items()}
+
+
+def membrane_updates(network: Network, run: Run) -> float:
+    """By sample; from the probes ``"<node>.v"`` after each step. Errors: ``ValueError`` for a run without them."""
+    total = 0
+    for name in network.spiking():
+        v = _probe(run, f"{name}.v")
+        total += v.shape[0] * math.prod(v.shape[2:]) + int(np.count_nonzero(v[:, 1:] != v[:, :-1]))
+    return total / run.samples
+
+
+def _operations(node: Linear | Conv2d, x: Array, *, dense: bool = False) -> int:
+    """Outputs of the layer with ones for its weights, or those that are not 0, added up over ``x (T, n, ...)``."""
+    w = np.ones_like(node.weight, np.float64) if dense else (node.weight != 0).astype(np.float64)
+    seen = x.sum(axis=(0, 1), dtype=np.float64)  # the layer is linear: once for all steps
+    if isinstance(node, Linear):
+        return int((w @ seen).sum())
+    return int(convolve(seen[None], w, node.stride, node.padding, node.dilation, node.groups).sum())
+
+
+def _into(network: Network, name: str, value: dict[str, Array]) -> Array:
+    """What enters a node: the sum of its sources, each as many steps late as its edge says."""
+    total: Any = 0
+    for e in network.sources(name):
+        if e.src not in value:
+            raise ValueError(f"{e.src}: feeds {name} over a delay and does not spike; put a Spiking node behind it")
+        late = np.zeros_like(value[e.src])
+        late[:, e.delay :] = value[e.src][:, : value[e.src].shape[1] - e.delay]
+        total = total + late
+    return np.asarray(total)
+
+
+def _probe(run: Run, name: str) -> Array:
+    if name not in run.probes:
+        raise ValueError(f"the run has no probe '{name}'; run it with probes that have it")
+    return run.probes[name]
+
+
+def _parameters(network: Network) -> list[Array]:
+    found = [getattr(node, k, None) for _, node in network for k in ("weight", "bias")]
+    return [a for a in found if isinstance(a, np.ndarray)]
