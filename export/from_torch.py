@@ -53,6 +53,9 @@ def from_torch(module: nn.Module, input_shape: Shape, *, dt_s: float = 1e-3, nam
     weights and shapes.
     """
     if isinstance(module, NetworkModule):
+        own = module.shapes[module.network.input]
+        if tuple(input_shape) != own:
+            raise NetworkError(f"{module.network.name}: takes {own}, got input_shape {tuple(input_shape)}; give that")
         return replace(module.trained(), dt_s=dt_s, name=name or module.network.name)
     graph = _Builder(name or type(module).__name__)
     graph.add("input", Input(tuple(int(n) for n in input_shape)), ())

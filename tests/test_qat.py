@@ -216,6 +216,8 @@ def test_any_network_that_is_read_can_be_prepared() -> None:
     assert rounded(program) == []
     assert equal > 0.99
     assert [z for z in program.losses if "wait for a longer path" in z.what]
+    with pytest.raises(ValueError, match=r"takes \(2, 8, 8\), got input_shape \(2, 9\)"):
+        from_torch(net, (2, 9))
 
 
 def test_a_loop_can_be_prepared_as_a_graph() -> None:
