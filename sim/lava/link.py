@@ -128,7 +128,7 @@ class Link:
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             if pipe is not None:
                 pipe.close()
-        for left in glob.glob(f"/dev/shm/{shared_name(self.process.pid)}*"):  # lava unlinks at a regular end only
+        for left in glob.glob(f"/dev/shm/{shared_name(self.process.pid)}*"):  # where the keeper had no time to
             with contextlib.suppress(OSError):
                 os.unlink(left)
 
