@@ -43,7 +43,7 @@ def train(
 ) -> None:
     """Train a network on real data; write network.npz, test.npz (x, labels) and a checkpoint.
 
-    Needs the extra [train]. Stop it with Ctrl-C and go on with --resume: the result has the same bits.
+    Needs the extra "train". Stop it with Ctrl-C and go on with --resume: the result has the same bits.
     """
     _need("torch", "train")
     from neuro import tasks
