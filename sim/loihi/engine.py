@@ -26,8 +26,8 @@ from sim.loihi.plan import Plan
 from sim.run import Run
 
 Array = npt.NDArray[Any]
-ROWS = 2**21
-"""Elements of the input-current buffer of a population (8 MiB in int32); longer runs go in pieces."""
+ROWS = 2**17
+"""Elements of the input-current buffer of a population (half a MiB, to stay in cache); longer runs go in pieces."""
 NO_TRACE = np.zeros((0, 0, 0), np.int32)
 _PLANS: WeakKeyDictionary[LoihiProgram, dict[bool | None, Plan]] = WeakKeyDictionary()
 _LOCK = Lock()

@@ -22,36 +22,104 @@ from numba import njit
 from sim.loihi.kernels import compiled
 
 TOP = 8388608
+TAME = 131071
+"""Inputs of -131071 to 131070, shifted by 6, stay within 24 bits; the magnitude is ``~a`` for a negative one."""
 inlined: Callable[[Any], Any] = njit(inline="always")
 
 
 @compiled
 def lif(k: Any, a: Any, x: Any, par: Any, num: Any, s: Any, traces: Any, flags: Any) -> None:
-    """Lif. ``par``: what u and v keep, threshold << 6, bias; ``num``: what a spike takes off << 6 (0: all), P, O."""
+    """Lif. ``par``: what u and v keep, threshold << 6, bias; ``num``: what a spike takes off << 6 (0: all), P, O.
+
+    While no input of a row reaches 2^17 and no current has left 24 bits, nothing leaves 32: that row runs in int32.
+    """
     n, off, interval, offset = a.shape[2], np.int32(num[0]), num[1], num[2]
-    u, v = x[0], x[1]
+    u, v, keep_u, keep_v = x[0], x[1], par[0], par[1]
+    limit, bias = par[2].astype(np.int32), par[3].astype(np.int32)
+    memory: Any = 0
+    wild: Any = 0
+    for j in range(n):
+        memory += keep_u[j] != 0
+        wild += abs(np.int64(u[j])) > TOP
     for t in range(a.shape[1]):
         if interval > 0 and (k + t + 1) % interval == offset:
             u[:] = 0
             v[:] = 0
         into, spikes = a[0, t], s[t]
-        active, wrapped, clipped = np.int32(0), np.int32(0), np.int32(0)
+        most = np.int32(0)
         for j in range(n):
-            bias = np.int32(par[3, j])
-            active += (into[j] != 0) | (u[j] != 0) | (v[j] != 0) | (bias != 0)
-            w, y, z = _integrate(into[j], u[j], v[j], par[0, j], par[1, j], bias)
-            wrapped += w[1]
-            clipped += z != y
-            fired = z > np.int32(par[2, j])
-            u[j] = w[0]
-            spikes[j] = fired
-            v[j] = (z - off if off != 0 else np.int32(0)) if fired else z
-        flags[0] += active
-        flags[1] += wrapped
-        flags[2] += clipped
+            most = max(most, np.int32(into[j] if into[j] >= 0 else ~into[j]))
+        if wild == 0 and most < TAME and memory == 0 and off == 0:
+            _lif_plain(into, u, v, keep_v, limit, bias, spikes, flags)
+        elif wild == 0 and most < TAME:
+            _lif_row(into, u, v, keep_u, keep_v, limit, bias, off, spikes, flags)
+        else:
+            wild = _lif_wild(into, u, v, keep_u, keep_v, limit, bias, off, spikes, flags)
         if traces.shape[1]:
             traces[0, t] = u
             traces[1, t] = v
+
+
+@compiled
+def _lif_plain(into: Any, u: Any, v: Any, keep_v: Any, limit: Any, bias: Any, spikes: Any, flags: Any) -> None:
+    """A row without memory of current, reset to zero."""
+    top = np.int32(TOP)
+    active, clipped = np.int32(0), np.int32(0)
+    for j in range(into.shape[0]):
+        active += np.int32((into[j] != 0) | (u[j] != 0) | (v[j] != 0) | (bias[j] != 0))
+        w = np.int32(into[j] << 6)
+        y = np.int32(np.int32(v[j] * keep_v[j]) + w + bias[j])
+        z = np.int32(min(max(y, np.int32(1 - top)), np.int32(top - 1)))
+        clipped += np.int32(z != y)
+        fired = z > limit[j]
+        u[j] = w
+        spikes[j] = fired
+        v[j] = np.int32(0) if fired else z
+    flags[0] += active
+    flags[2] += clipped
+
+
+@compiled
+def _lif_row(
+    into: Any, u: Any, v: Any, keep_u: Any, keep_v: Any, limit: Any, bias: Any, off: Any, spikes: Any, flags: Any
+) -> None:
+    """A row whose sums stay in 32 bits."""
+    top = np.int32(TOP)
+    active, wrapped, clipped = np.int32(0), np.int32(0), np.int32(0)
+    for j in range(into.shape[0]):
+        active += np.int32((into[j] != 0) | (u[j] != 0) | (v[j] != 0) | (bias[j] != 0))
+        c = np.int32(np.int32(u[j] * keep_u[j]) + np.int32(into[j] << 6))
+        w = np.int32(c - 2 * top) if c > top else (np.int32(c + 2 * top) if c <= -top else c)
+        wrapped += np.int32(w != c)
+        y = np.int32(np.int32(v[j] * keep_v[j]) + w + bias[j])
+        z = np.int32(min(max(y, np.int32(1 - top)), np.int32(top - 1)))
+        clipped += np.int32(z != y)
+        fired = z > limit[j]
+        u[j] = w
+        spikes[j] = fired
+        v[j] = np.int32(z - off if off != 0 else 0) if fired else z
+    flags[0] += active
+    flags[1] += wrapped
+    flags[2] += clipped
+
+
+@compiled
+def _lif_wild(
+    into: Any, u: Any, v: Any, keep_u: Any, keep_v: Any, limit: Any, bias: Any, off: Any, spikes: Any, flags: Any
+) -> Any:
+    """A row of any input; how many currents are left outside 24 bits."""
+    wild: Any = 0
+    for j in range(into.shape[0]):
+        flags[0] += (into[j] != 0) | (u[j] != 0) | (v[j] != 0) | (bias[j] != 0)
+        w, y, z = _integrate(into[j], u[j], v[j], keep_u[j], keep_v[j], bias[j])
+        flags[1] += w[1]
+        flags[2] += z != y
+        fired = z > limit[j]
+        u[j] = w[0]
+        wild += abs(np.int64(w[0])) > TOP
+        spikes[j] = fired
+        v[j] = (z - off if off != 0 else np.int32(0)) if fired else z
+    return wild
 
 
 @inlined

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numba import njit
 
-Kernel = TypeVar("Kernel", bound=Callable[..., None])
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 compiled: Callable[[Kernel], Kernel] = njit(cache=True, nogil=True)
+U = np.uint64
 
 
 @compiled
@@ -89,36 +90,38 @@ def add_conv(
     """Scatter each spike of a channels-last image: ``out[t] += wrap24(sum << exp)``.
 
     Input position p adds, for each of its ``runs[pointer[p]:pointer[p + 1]]`` = (where in out, where in w, length), a
-    contiguous piece of ``w[channel]`` (int16) to ``acc``, of whatever integer type holds the sums.
+    contiguous piece of ``w[channel]`` (int16) to ``acc``, of whatever integer type holds the sums. Indices are
+    unsigned, so that none is looked at for being negative.
     """
-    width, n_in = channels // groups, per_in * groups
-    events = np.empty(spk.shape[1] + 1, np.int64)
+    width, n_in, row_w = U(channels // groups), U(per_in * groups), U(w.shape[1])
+    flat, n = w.reshape(-1), U(out.shape[1])
+    events = np.empty(spk.shape[1] + 1, np.uint64)
     for t in range(out.shape[0]):
         row = first + t - shift
         if row < 0 or row >= spk.shape[0]:
             continue
-        count = 0
-        for i in range(spk.shape[1]):
+        line, count = spk[row], U(0)
+        for i in range(U(spk.shape[1])):
             events[count] = i
-            count += spk[row, i] != 0
+            count += U(line[i] != 0)
         if count == 0:
             continue
         acc[:] = 0
         for e in range(count):
-            place, channel = events[e] // n_in, events[e] % n_in
-            base = channel // per_in * width
-            for k in range(pointer[place], pointer[place + 1]):
-                to, of, length = runs[k, 0] + base, runs[k, 1], runs[k, 2]
-                into, piece = acc[to : to + length], w[channel, of : of + length]
+            place = events[e] // n_in
+            channel = events[e] - place * n_in
+            base, start = channel // U(per_in) * width, channel * row_w
+            for k in range(pointer[place], pointer[place + U(1)]):
+                to, of, length = runs[k, 0] + base, runs[k, 1] + start, runs[k, 2]
                 if graded:
-                    p = np.int64(spk[row, events[e]])
+                    p = np.int64(line[events[e]])
                     for j in range(length):
-                        into[j] += p * piece[j]
+                        acc[to + j] += p * flat[of + j]
                 else:
                     for j in range(length):
-                        into[j] += piece[j]
+                        acc[to + j] += flat[of + j]
         to_ = out[t]
-        for j in range(out.shape[1]):
+        for j in range(n):
             y = np.int32(acc[j] << exp if exp >= 0 else acc[j] >> -exp)
             to_[j] += ((y + 8388608) & 16777215) - 8388608
 

@@ -277,4 +277,4 @@ def _runs(edge: ConvEdge, src: Shape, dst: Shape, at: dict[tuple[int, int], int]
                     runs.append([to, of, width])
     pointer = np.cumsum([0, *(len(r) for r in places)])
     flat = [r for runs in places for r in runs]
-    return pointer.astype(np.int64), np.array(flat, np.int64).reshape(-1, 3)
+    return pointer.astype(np.uint64), np.array(flat, np.uint64).reshape(-1, 3)
