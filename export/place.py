@@ -25,6 +25,8 @@ from export.program import CapacityError
 from export.synapses import joined, structure
 from hardware.loihi import Profile
 
+__all__ = ["CoreUse", "Layout", "Placement", "layout", "place"]
+
 WORD_BITS = 64
 FEW = 2**21
 """Synapses up to which both orders of a population are tried."""

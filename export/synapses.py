@@ -7,7 +7,7 @@ looked at in blocks of rows, a kernel by its windows, single synapses sorted by 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from export.loihi import DenseEdge, Edge, Int, SparseEdge
 from export.network import Shape
 from export.pairs import BLOCK, Pairs, Structure, span
 from export.windows import Windows
+
 
 def structure(edge: Edge, src: Shape, dst: Shape) -> Structure:
     """The structure of a connection between populations of these shapes."""
@@ -44,21 +45,90 @@ def joined(several: Sequence[tuple[Structure, Int]]) -> Iterator[tuple[int, Int]
         yield k, parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))
 
 
-def columns(s: Structure, core: Int, cores: int) -> Any:
+def met_once(edges: Sequence[Edge], shapes: Mapping[str, Shape], cores: Mapping[str, Int]) -> Iterator[tuple[Int, Int]]:
+    """``(source, core)`` where a source has a synapse on a core, each once, about ``BLOCK`` at a time.
+
+    ``edges`` leave the same population; ``cores`` of the neurons of each population.
+    """
+    single = [e for e in edges if isinstance(e, SparseEdge)]
+    if edges and len(single) == len(edges):
+        count = 1 + max(int(cores[e.dst].max()) for e in edges)
+        for first, keys in _keys(single, cores, count):
+            of, core = np.divmod(keys[_new(keys)], count)
+            yield of + first, core
+        return
+    made = [(structure(e, shapes[e.src], shapes[e.dst]), cores[e.dst]) for e in edges]
+    held: list[tuple[int, Int]] = []
+    for k, of in joined(made) if made else ():
+        held.append((k, of))
+        if sum(len(o) for _, o in held) > BLOCK:
+            yield _together(held)
+            held = []
+    if held:
+        yield _together(held)
+
+
+def _together(held: list[tuple[int, Int]]) -> tuple[Int, Int]:
+    of = np.concatenate([o for _, o in held])
+    return of, np.repeat([k for k, _ in held], [len(o) for _, o in held])
+
+
+def _keys(edges: Sequence[SparseEdge], cores: Mapping[str, Int], count: int) -> Iterator[tuple[int, Int]]:
+    """``(first, keys)``: of the synapses of some sources from ``first``, ``(source - first) count + core``, sorted."""
+    rows = len(edges[0].pointer) - 1
+    ends = np.sum([e.pointer for e in edges], axis=0, dtype=np.int64)
+    first = 0
+    while first < rows:
+        last = max(first + 1, int(np.searchsorted(ends, ends[first] + BLOCK, "right")) - 1)
+        kind: Any = np.int32 if (last - first) * count < 2**31 else np.int64  # the smaller sorts twice as fast
+        parts = []
+        for e in edges:
+            here = slice(int(e.pointer[first]), int(e.pointer[last]))
+            key = np.repeat(np.arange(last - first, dtype=kind) * kind(count), np.diff(e.pointer[first : last + 1]))
+            key += cores[e.dst][e.target[here]].astype(kind)
+            on = e.w[here] != 0
+            parts.append(key if on.all() else key[on])
+        yield first, np.sort(parts[0] if len(parts) == 1 else np.concatenate(parts))
+        first = last
+
+
+def _new(keys: Int) -> npt.NDArray[np.bool_]:
+    return np.concatenate([np.ones(min(1, len(keys)), bool), keys[1:] != keys[:-1]])
+
+
+def columns(edge: Edge, src: Shape, dst: Shape, core: Int, cores: int) -> Any:
     """``(sources, cores)``: synapses of each source on each core, where ``core`` is that of each target; scipy CSR."""
+    if isinstance(edge, SparseEdge):
+        return _columns_of_single(edge, core, cores)
+    s = structure(edge, src, dst)
     data, where, size = [], [], np.zeros(cores, np.int64)
     for k, targets in on_core(core):
         of, n = s.counts(targets)
         where.append(of.astype(np.int32))
         data.append(n.astype(np.int32))
         size[k] = len(of)
-    pointer = np.concatenate([[0], np.cumsum(size)])
-    if pointer[-1] < 2**31:
-        pointer = pointer.astype(np.int32)
-    by_core = np.concatenate(data), np.concatenate(where), pointer
+    by_core = np.concatenate(data), np.concatenate(where), _pointer(size)
     data.clear()
     where.clear()
     return sparse.csc_array(by_core, shape=(s.sources, cores)).tocsr()
+
+
+def _columns_of_single(edge: SparseEdge, core: Int, cores: int) -> Any:
+    data, where, size = [], [], np.zeros(len(edge.pointer) - 1, np.int64)
+    for first, keys in _keys([edge], {edge.dst: core}, cores):
+        at = np.flatnonzero(_new(keys))
+        of, away = np.divmod(keys[at], cores)
+        where.append(away.astype(np.int32))
+        data.append(np.diff(at, append=len(keys)).astype(np.int32))
+        each = np.bincount(of)
+        size[first : first + len(each)] = each
+    by_source = np.concatenate(data), np.concatenate(where), _pointer(size)
+    return sparse.csr_array(by_source, shape=(len(size), cores))
+
+
+def _pointer(size: Int) -> Int:
+    pointer = np.concatenate([[0], np.cumsum(size)])
+    return pointer.astype(np.int32) if pointer[-1] < 2**31 else pointer
 
 
 class Dense:
@@ -82,7 +152,8 @@ class Dense:
 
     def pairs(self, targets: Int) -> tuple[Int, Int]:
         """``(place, source)`` of every synapse on the targets."""
-        return np.nonzero(self.w[span(targets)])
+        to, of = np.nonzero(self.w[span(targets)])
+        return to, of
 
     def firsts(self, targets: Int) -> tuple[Int, Int]:
         """Each source with a synapse on the targets and the place of its first one."""
