@@ -76,7 +76,7 @@ def _together(held: list[tuple[int, Int]]) -> tuple[Int, Int]:
 def _keys(edges: Sequence[SparseEdge], cores: Mapping[str, Int], count: int) -> Iterator[tuple[int, Int]]:
     """``(first, keys)``: of the synapses of some sources from ``first``, ``(source - first) count + core``, sorted."""
     rows = len(edges[0].pointer) - 1
-    ends = np.sum([e.pointer for e in edges], axis=0, dtype=np.int64)
+    ends: Int = np.add.reduce([e.pointer for e in edges], dtype=np.int64)
     first = 0
     while first < rows:
         last = max(first + 1, int(np.searchsorted(ends, ends[first] + BLOCK, "right")) - 1)

@@ -389,6 +389,7 @@ def test_a_convolution_of_channels_spread_at_random_is_answered_for_alike() -> N
         shape = edge.out_shape((4, 20, 17))
         s = structure(edge, (4, 20, 17), shape)
         of, to = edge.links((4, 20, 17), shape)
+        assert (edge.fan_out((4, 20, 17), shape) == np.bincount(of, minlength=s.sources)).all()
         size = int(np.prod(shape))
         every = np.arange(size)
         by_position = every.reshape(8, -1).T.ravel()
