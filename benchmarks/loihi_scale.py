@@ -1,7 +1,9 @@
 """Time and memory of the integer engine from 1e4 to 1e8 synapses, dense and sparse; the last line is JSON.
 
-    dense    n -> n with n^2 synapses                       10 % of the sources spike in a step
-    sparse   n -> n with 100 synapses a source              1 % of the sources spike in a step
+    dense    n -> m, n the root of the synapses, at most 4,000      10 % of the sources spike in a step
+    sparse   n -> n with 100 synapses a source                      1 % of the sources spike in a step
+
+A core of either chip takes messages of at most 4,096 sources, whence the shape of the largest dense ones.
 
 Every size runs in a process of its own: seconds to assemble (check, place), seconds of the first step (layout), seconds
 a step, bytes at the peak over those of the imports. ``time_slope`` is the slope of log(seconds a step) over log(events
@@ -39,10 +41,11 @@ def program(kind: str, synapses: int) -> Any:
     from export.to_loihi import assemble
 
     rng = np.random.default_rng(0)
-    n = round(math.sqrt(synapses)) if kind == "dense" else synapses // FAN_OUT
-    nodes = {"in": InputNode((n,)), "h": Lif((n,), 4095, 1024, 131071)}
+    n = min(4000, round(math.sqrt(synapses))) if kind == "dense" else synapses // FAN_OUT
+    m = round(synapses / n) if kind == "dense" else n
+    nodes = {"in": InputNode((n,)), "h": Lif((m,), 4095, 1024, 131071)}
     if kind == "dense":
-        w = rng.integers(1, 128, (n, n), np.int16) * np.int16(2)
+        w = rng.integers(1, 128, (m, n), np.int16) * np.int16(2)
         return assemble(nodes, [DenseEdge("in", "h", w, "mixed")], "h", profile="loihi2", chips=10**6)
     gaps = rng.integers(1, max(2, n // FAN_OUT), (n, FAN_OUT), np.int32)
     target = np.cumsum(gaps, axis=1, dtype=np.int32) - 1  # rising, without repeats

@@ -1,57 +1,101 @@
-"""The largest current of each population while a lowered float network runs a batch: a bound for the integers."""
+"""A lowered float network on a batch: its currents bound the integers, its spike counts judge a scale.
+
+u = a u + k sum(W x)      canonical current, without the constant input
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from export.lower import Float, Lowered
-from export.network import Network, Spiking
+from export.lower import Float, Link, Lowered
+from export.network import Network, Shape, Spiking
+from export.quantize import Quantized
+from neuro.neuron import Decay, Law
 
 
-def peaks(network: Network, lowered: Lowered, x: npt.NDArray[Any]) -> dict[str, float]:
-    """``x (samples, T, *input shape)`` -> largest ``|u|`` per spiking node, in the network's unit of potential.
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """``peaks``: largest ``|u|`` per population, in the network's unit; ``spikes``: (samples, ...) of every step."""
 
-    u is the canonical current without the constant input, ``u = a u + k sum(W x)``. Errors: ``ValueError`` for a shape.
-    """
+    peaks: dict[str, float]
+    spikes: Mapping[str, list[Float]]
+    shapes: Mapping[str, Shape]
+
+    def counts(self, name: str) -> Float:
+        """Spikes of each neuron in each sample."""
+        return np.sum(self.spikes[name], axis=0)
+
+    def current(self, name: str, t: int, links: list[Link]) -> Float:
+        """What the links bring to ``name`` in step t."""
+        samples = len(next(iter(self.spikes.values()))[0])
+        total = np.zeros((samples, *self.shapes[name]))
+        for whole in links:
+            for link in whole.bins():
+                if t >= link.delay:
+                    total = total + link.apply(self.spikes[link.src][t - link.delay], self.shapes[name])
+        return total
+
+
+def record(network: Network, lowered: Lowered, x: npt.NDArray[Any]) -> Recording:
+    """Run ``x (samples, T, *input shape)`` through the float law. Errors: ``ValueError`` for a shape."""
     shapes = network.shapes()
     if x.ndim < 2 or x.shape[2:] != shapes[network.input] or not x.size:
         raise ValueError(f"calibration must be (samples, T, {shapes[network.input]}) and not empty, got {x.shape}")
-    samples, steps = x.shape[:2]
-    past: dict[str, list[Float]] = {network.input: []}
-    found: dict[str, float] = {}
     spiking = network.spiking()
-    u = {n: np.zeros((samples, *shapes[n])) for n in spiking}
+    past: dict[str, list[Float]] = {network.input: [], **{n: [] for n in spiking}}
+    recording = Recording(dict.fromkeys(spiking, 0.0), past, shapes)
+    u = {n: np.zeros((len(x), *shapes[n])) for n in spiking}
     state: dict[str, Any] = {}
-    for t in range(steps):
+    for t in range(x.shape[1]):
         past[network.input].append(x[:, t].astype(np.float64))
         for n in spiking:
-            a = _sum(n, t, lowered, past, shapes, samples)
+            a = recording.current(n, t, [k for k in lowered.links if k.dst == n])
             law = _law(network, n)
             keep, _, gain, _ = law.charge.canonical()
             u[n] = keep * u[n] + gain * a
-            found[n] = max(found.get(n, 0.0), float(np.abs(u[n]).max()))
+            recording.peaks[n] = max(recording.peaks[n], float(np.abs(u[n]).max()))
             constant = lowered.bias[n]
             total = a if constant is None else a + constant
             s, state[n] = law.step(state[n] if n in state else law.initial(total), total)
-            past.setdefault(n, []).append(s)
-    return found
+            past[n].append(s)
+    return recording
 
 
-def _sum(
-    name: str, t: int, lowered: Lowered, past: Mapping[str, list[Float]], shapes: Mapping[str, Any], samples: int
-) -> Float:
-    total = np.zeros((samples, *shapes[name]))
-    for link in (part for x in lowered.links if x.dst == name for part in x.bins()):
-        if t >= link.delay:
-            total = total + link.apply(past[link.src][t - link.delay], shapes[name])
-    return total
+def count_error(recording: Recording, name: str, links: list[Link], made: Quantized, reset: str) -> float:
+    """Sum of ``|spike count - float's|`` of population ``name`` with the integers of ``made`` and the float's input.
+
+    The integers run in the float law, in units of ``vth``: with w = u + bias, ``w = a w + W x + (1 - a) bias`` from
+    ``w0 = u0 + bias``. Truncation of the chip's products, below 1/64 of a weight unit, is left out.
+    """
+    a, b = (4095 - made.du) / 4096, (4096 - made.dv) / 4096
+    law: Any = Law(Decay(a, b), float(made.vth), "subtract" if reset == "subtract" else "zero", fires=">")
+    shape = recording.shapes[name]
+    bias = _per_neuron(None if made.bias is None else made.bias.astype(np.float64) * 2**made.bias_exp / 64, shape)
+    first = _per_neuron(None if made.u0 is None else made.u0 / 64, shape) + bias
+    whole = [_exchanged(k, w.astype(np.float64) * 2**made.weight_exp) for k, w in zip(links, made.weights, strict=True)]
+    counts = recording.counts(name)
+    state = (np.zeros_like(counts), np.zeros_like(counts) + first)
+    error = -counts
+    for t in range(len(recording.spikes[name])):
+        s, state = law.step(state, recording.current(name, t, whole) + (1.0 - a) * bias)
+        error = error + s
+    return float(np.abs(error).sum())
 
 
-def _law(network: Network, name: str) -> Any:
+def _exchanged(link: Link, weight: Float) -> Link:
+    return replace(link, weight=weight)
+
+
+def _per_neuron(a: Float | None, shape: Shape) -> Float:
+    return np.zeros(shape) if a is None else np.broadcast_to(a, (int(np.prod(shape)),)).reshape(shape)
+
+
+def _law(network: Network, name: str) -> Law:
     node = network.nodes[name]
     if not isinstance(node, Spiking):
         raise TypeError(f"{name} is no spiking node")

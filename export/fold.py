@@ -9,16 +9,15 @@ W' and b' are computed in float64 and rounded once to the layer's own dtype.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from export.network import Conv2d, Linear, Loss, Shape
+from export.network import Conv1d, Linear, Loss, Shape, Weighted
 
-Weighted: TypeAlias = Linear | Conv2d
 SAMPLES = 8
 
 
@@ -60,6 +59,8 @@ def apply(node: Weighted, x: torch.Tensor) -> torch.Tensor:
     bias = None if node.bias is None else torch.from_numpy(np.ascontiguousarray(node.bias))
     if isinstance(node, Linear):
         return functional.linear(x, weight, bias)
+    if isinstance(node, Conv1d):
+        return functional.conv1d(x, weight, bias, node.stride, node.padding, node.dilation, node.groups)
     return functional.conv2d(x, weight, bias, node.stride, node.padding, node.dilation, node.groups)
 
 

@@ -1,30 +1,31 @@
 """A torch module as a :class:`Network`: read the module itself, map what is exact, refuse the rest.
 
 Taken: ``nn.Sequential`` and what is built like it (``neuro.modules.Stack``, SpikingJelly's containers),
-nested; other modules whose ``forward`` ``torch.fx`` can trace into calls of modules, ``flatten`` and ``+``;
-the layers of :data:`READERS`; BatchNorm, folded into the layer before it with evaluation statistics; Dropout
-and Identity, left out. Types count exactly, for a subclass may have another law. Surrogate slopes and step
-modes do not change what is computed and leave no trace.
+nested; containers that feed their last output back (``neuro.modules.Recurrent``, SpikingJelly's two); other modules
+whose ``forward`` ``torch.fx`` can trace into calls of modules, ``flatten`` and ``+``; the layers and neurons of
+:data:`export.readers.READERS`; BatchNorm, folded into the layer before it with evaluation statistics; Dropout and
+Identity, left out. Types count exactly, for a subclass may have another law; parametrised weights count as they come
+out. Surrogate slopes and step modes do not change what is computed and leave no trace.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import torch
 from torch import fx, nn
+from torch.nn.utils import parametrize
 
 from export.fold import fold
-from export.kinds import CHAINS, NOTHING, is_layer, kind_of, refusal
+from export.kinds import CALLS, CHAINS, FIXES, LOOPS, NOTHING, is_layer, kind_of, refusal
 from export.network import (
-    AvgPool2d,
+    Conv1d,
     Conv2d,
     Edge,
     Flatten,
-    Float,
     Input,
     Linear,
     Loss,
@@ -32,12 +33,13 @@ from export.network import (
     NetworkError,
     Node,
     Output,
-    Pair,
     Shape,
     Spiking,
+    Weighted,
 )
 from export.program import MappingError
-from neuro.neuron import Charge, Decay, Law, NoLeak, Rate, Tau
+from export.readers import READERS, array
+from export.to_torch import NetworkModule
 
 Value: TypeAlias = tuple[str, ...]
 """Names of the nodes whose sum a value is."""
@@ -50,6 +52,11 @@ def from_torch(module: nn.Module, input_shape: Shape, *, dt_s: float = 1e-3, nam
     as it is. Errors: :class:`MappingError` naming the path, the rule and the fix; ``NetworkError`` for
     weights and shapes.
     """
+    if isinstance(module, NetworkModule):
+        own = module.shapes[module.network.input]
+        if tuple(input_shape) != own:
+            raise NetworkError(f"{module.network.name}: takes {own}, got input_shape {tuple(input_shape)}; give that")
+        return replace(module.trained(), dt_s=dt_s, name=name or module.network.name)
     graph = _Builder(name or type(module).__name__)
     graph.add("input", Input(tuple(int(n) for n in input_shape)), ())
     graph.add("output", Output(), graph.convert(module, "", ("input",)))
@@ -66,6 +73,8 @@ class _Builder:
     shapes: dict[str, Shape] = field(default_factory=dict)
     losses: list[Loss] = field(default_factory=list)
     neurons: dict[int, str] = field(default_factory=dict)
+    sealed: set[str] = field(default_factory=set)
+    """Nodes that more than the next layer adds to later, so that a norm behind them cannot fold."""
 
     def convert(self, module: nn.Module, path: str, value: Value) -> Value:
         """Append what ``module`` does to ``value``; return the result."""
@@ -77,14 +86,16 @@ class _Builder:
                 if child is not None:
                     value = self.convert(child, f"{path}.{key}" if path else key, value)
             return value
+        if kind in LOOPS:
+            return self._loop(module, kind, path, value)
         if kind in NOTHING:
             return value
         if kind in NORMS:
             return self._norm(module, label, value)
         if kind in READERS:
             return self._leaf(module, label, READERS[kind], value)
-        if is_layer(type(module)) or not module._modules:
-            raise refusal(type(module), label, set(READERS) | set(NORMS))
+        if is_layer(_type(module)) or not module._modules:
+            raise refusal(_type(module), label, set(READERS) | set(NORMS) | LOOPS)
         return self._trace(module, path, value)
 
     def add(self, name: str, node: Node, value: Value) -> Value:
@@ -106,7 +117,7 @@ class _Builder:
         try:
             node = read(module)
         except ValueError as error:
-            raise MappingError(f"{label}: {type(module).__name__} {error}") from None
+            raise MappingError(f"{label}: {_type(module).__name__} {error}") from None
         if isinstance(node, Spiking):
             if id(module) in self.neurons:
                 raise MappingError(
@@ -118,11 +129,12 @@ class _Builder:
 
     def _norm(self, module: Any, label: str, value: Value) -> Value:
         wanted = NORMS[_kind(module)]
+        names = " or ".join(w.__name__ for w in wanted)
         before = self.nodes[value[0]]
-        used = any(e.src == value[0] for e in self.edges)
-        if len(value) > 1 or used or not isinstance(before, Linear | Conv2d) or before.kind != wanted.kind:
+        used = value[0] in self.sealed or any(e.src == value[0] for e in self.edges)
+        if len(value) > 1 or used or not isinstance(before, wanted):
             raise MappingError(
-                f"{label}: {type(module).__name__} is folded into a {wanted.__name__} right before it whose "
+                f"{label}: {type(module).__name__} is folded into a {names} right before it whose "
                 f"output nothing else uses; before it stands {' + '.join(value)} ({before.kind}); move it"
             )
         into = next(e.src for e in self.edges if e.dst == value[0])
@@ -132,6 +144,51 @@ class _Builder:
             raise MappingError(f"{label}: {type(module).__name__} {error}") from None
         self.losses.append(loss)
         return value
+
+    def _loop(self, module: Any, kind: str, path: str, value: Value) -> Value:
+        """Children fed by ``value`` and, one step later, by their own output."""
+        label = path or self.name
+        try:
+            inner, back, value = self._ends(module, kind, label, value)
+        except ValueError as error:
+            raise MappingError(f"{label}: {kind} {error}") from None
+        known = len(self.edges)
+        self.sealed |= set(value)
+        made = self.convert(getattr(module, inner), f"{path}.{inner}" if path else inner, value)
+        takers = list(dict.fromkeys(e.dst for e in self.edges[known:] if e.src in value))
+        if not takers or set(made) & set(value):
+            raise MappingError(f"{label}: {kind} hands its input on as it is; put layers into it, add outside of it")
+        again = made if back is None else self.convert(*back, made)
+        for name in again:
+            if self.shapes[name] != self.shapes[value[0]]:
+                shapes = f"{self.shapes[name]} and {self.shapes[value[0]]}"
+                raise MappingError(f"{label}: {kind} adds its output to its input, but their shapes are {shapes}")
+        if any(has_bias(self.nodes[name]) for name in again):
+            raise MappingError(f"{label}: {kind} feeds back through a bias; make that layer with bias=False")
+        self.edges += [Edge(name, taker, 1) for taker in takers for name in again]
+        return made
+
+    def _ends(
+        self, module: Any, kind: str, label: str, value: Value
+    ) -> tuple[str, tuple[nn.Module, str] | None, Value]:
+        """Name of what runs, what its output passes on the way back, and what enters."""
+        if kind == "Recurrent":
+            back = module.feedback
+            return "layers", None if back is None else (back, f"{label}.feedback"), value
+        if kind == "ElementWiseRecurrentContainer":
+            if not _adds(module.element_wise_function):
+                raise ValueError("joins input and output by something else than +; only the sum is mapped")
+            return "sub_module", None, value
+        weight = array(module.rc.weight, "weight")
+        n = weight.shape[1] - module.sub_module_out_features
+        bias = None if module.rc.bias is None else array(module.rc.bias, "bias")
+        back = nn.Linear(weight.shape[1] - n, len(weight), bias=False)
+        back.weight.data = torch.from_numpy(weight[:, n:].copy())
+        return (
+            "sub_module",
+            (back, f"{label}.rc.back"),
+            self.add(f"{label}.rc", Linear(weight[:, :n].copy(), bias), value),
+        )
 
     def _trace(self, module: nn.Module, path: str, start: Value) -> Value:
         label = path or self.name
@@ -162,7 +219,7 @@ class _Builder:
 def _traced(module: nn.Module, label: str) -> fx.Graph:
     class Tracer(fx.Tracer):
         def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-            return bool(_kind(m)) or is_layer(type(m)) or not m._modules
+            return bool(_kind(m)) or is_layer(_type(m)) or not m._modules
 
     modes = [(m, m.training) for m in module.modules()]
     try:
@@ -182,101 +239,48 @@ def _traced(module: nn.Module, label: str) -> fx.Graph:
     return graph
 
 
+def has_bias(node: Node) -> bool:
+    """Does it answer to silence?"""
+    bias = getattr(node, "bias", None)
+    return bias is not None and bool(bias.any())
+
+
+def _adds(function: Any) -> bool:
+    """Is it ``(y, x) -> y + x``?"""
+    if function in ADDS:
+        return True
+    try:
+        nodes = list(fx.Tracer().trace(function).nodes)
+    except Exception:  # what a function raises on a symbol is anybody's exception
+        return False
+    ops = [n.op for n in nodes]
+    return (
+        ops in (["placeholder"] * 2 + [k, "output"] for k in ("call_function", "call_method"))
+        and nodes[2].target in ADDS
+        and set(nodes[2].args) == set(nodes[:2])
+        and not nodes[2].kwargs
+        and nodes[3].args[0] is nodes[2]
+    )
+
+
 def _untraceable(label: str, n: fx.Node) -> Value:
+    called = CALLS.get(getattr(n.target, "__name__", str(n.target)))
+    if called:
+        raise MappingError(f"{label}: forward uses '{n.name}', which has no exact counterpart; {FIXES[called]}")
     raise MappingError(
         f"{label}: forward uses '{n.name}' ({n.op} {n.target}); only calls of modules with one input, "
         "flatten(1) and + are mapped; write it as an nn.Sequential, leave time loop and decoding out"
     )
 
 
+def _type(module: nn.Module) -> type[nn.Module]:
+    return parametrize.type_before_parametrizations(module)
+
+
 def _kind(module: nn.Module) -> str:
-    return kind_of(type(module))
+    return kind_of(_type(module))
 
 
-def _read_linear(m: Any) -> Linear:
-    return Linear(_array(m.weight, "weight"), None if m.bias is None else _array(m.bias, "bias"))
-
-
-def _read_conv2d(m: Any) -> Conv2d:
-    if m.padding_mode != "zeros":
-        raise ValueError(f"has padding_mode {m.padding_mode!r}; only 'zeros' is mapped, train with that")
-    padding = (0, 0) if m.padding == "valid" else m.padding
-    if padding == "same":
-        full = [d * (k - 1) for d, k in zip(m.dilation, m.kernel_size, strict=True)]
-        if any(p % 2 for p in full):
-            raise ValueError(f"has padding 'same' with kernel {m.kernel_size}, which is uneven; give numbers")
-        padding = tuple(p // 2 for p in full)
-    bias = None if m.bias is None else _array(m.bias, "bias")
-    return Conv2d(_array(m.weight, "weight"), bias, _pair(m.stride), _pair(padding), _pair(m.dilation), m.groups)
-
-
-def _read_avgpool2d(m: Any) -> AvgPool2d:
-    padding = _pair(m.padding)
-    if m.ceil_mode or m.divisor_override is not None or (padding != (0, 0) and not m.count_include_pad):
-        raise ValueError("needs ceil_mode=False, count_include_pad=True and no divisor_override; set them")
-    return AvgPool2d(_pair(m.kernel_size), _pair(m.stride), padding)
-
-
-def _read_flatten(m: Any) -> Flatten:
-    if (m.start_dim, m.end_dim) != (1, -1):
-        raise ValueError(f"flattens axes {m.start_dim} to {m.end_dim}; only 1 to -1 is mapped, all but the batch")
-    return Flatten()
-
-
-def _read_node(m: Any, charge: Charge) -> Spiking:
-    """The law of a SpikingJelly node: its fields, and the comparison that its surrogate really makes."""
-    over = torch.tensor([-1.0, -1e-6, 0.0, 1e-6, 1.0])
-    with torch.no_grad():
-        fired = [float(s) for s in m.surrogate_function(over)]
-    if fired not in ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1]):
-        raise ValueError(f"has a surrogate whose forward is no step, {fired}; make it with spiking=True")
-    if getattr(m, "_neuron_precision", None) is not None:
-        raise ValueError("computes in reduced precision; use full precision, or quantise in the export")
-    hard = m.v_reset is not None
-    return Spiking(
-        Law(
-            charge,
-            threshold=float(m.v_threshold),
-            reset="zero" if hard else "subtract",
-            v_reset=float(m.v_reset) if hard else 0.0,
-            fires=">=" if fired[2] else ">",
-        )
-    )
-
-
-def _rest(m: Any) -> float:
-    return 0.0 if m.v_reset is None else float(m.v_reset)
-
-
-def _plif_rate(m: Any) -> float:
-    if m.w.numel() != 1:
-        raise ValueError(f"has {m.w.numel()} time constants; one for the layer is mapped")
-    return float(m.w.detach().float().sigmoid())
-
-
-def _array(t: torch.Tensor, what: str) -> Float:
-    if t.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"has a {what} of {t.dtype}; call .float() on the model first")
-    return t.detach().cpu().numpy().copy()
-
-
-def _pair(value: Any) -> Pair:
-    a, b = (value, value) if isinstance(value, int) else value
-    return int(a), int(b)
-
-
-READERS: dict[str, Callable[[Any], Node]] = {
-    "Linear": _read_linear,
-    "Conv2d": _read_conv2d,
-    "AvgPool2d": _read_avgpool2d,
-    "Flatten": _read_flatten,
-    "Spiking": lambda m: Spiking(m.law),
-    "ParametricSpiking": lambda m: Spiking(m.law),
-    "IFNode": lambda m: _read_node(m, NoLeak()),
-    "LIFNode": lambda m: _read_node(m, Tau(float(m.tau), bool(m.decay_input), _rest(m))),
-    "ParametricLIFNode": lambda m: _read_node(m, Rate(_plif_rate(m), bool(m.decay_input), _rest(m))),
-    "CUBALIFNode": lambda m: _read_node(m, Decay(float(m.c_decay), float(m.v_decay))),
-}
-NORMS: dict[str, type[Linear] | type[Conv2d]] = {"BatchNorm1d": Linear, "BatchNorm2d": Conv2d}
+NORMS: dict[str, tuple[type[Weighted], ...]] = {"BatchNorm1d": (Linear, Conv1d), "BatchNorm2d": (Conv2d,)}
 ADDS = {operator.add, operator.iadd, torch.add, "add"}
 FLATTENS = {torch.flatten, "flatten"}

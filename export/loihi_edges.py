@@ -38,6 +38,11 @@ class DenseEdge:
     port: Port = "real"
     kind: ClassVar[str] = "dense"
 
+    @property
+    def delayed(self) -> bool:
+        """Is it a DelayDense of lava, whose sums wrap otherwise?"""
+        return self.delay > 0 or self.delays is not None
+
     def bins(self) -> list[tuple[int, Int]]:
         """``(delay, weights with only the synapses of that delay)``, delays ascending."""
         if self.delays is None:

@@ -7,8 +7,9 @@ Canonical form (``Charge.canonical``):  u = a u + k W x;  v = b v + u + bias;  s
     bias = round(bias s 64 2^e)  = mantissa 2^exp, |mantissa| <= 4095
     du = round((1 - a) 4096) - 1;      dv = round((1 - b) 4096), at most 4095
 
-s is the largest the weights allow, or the largest with which weights that lie on a grid stay exact. e (0..7, 0 for
-convolutions, which ignore it) is the largest with which vth fits and the current cannot reach 2^23 and wrap.
+s is the largest the weights allow, or the largest with which weights that lie on a grid stay exact, or ``shrink`` of
+the largest where a search asks for it. e (0..7, 0 for convolutions, which ignore it) is the largest with which vth fits
+and the current cannot reach 2^23 and wrap.
 A bias that feeds a decaying current enters as ``bias / (1 - a)`` on v with ``u0 = -bias / (1 - a)``: the same series.
 """
 
@@ -21,6 +22,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from export.grid import TOLERANCE, is_whole, step_of
 from export.loihi import Int, SignMode
 from export.lower import Link
 from export.network import Loss
@@ -32,6 +34,9 @@ WRAP = 2**23
 VTH_MAX, BIAS_MAX, MAX_EXP = 131071, 4095 * 128, 7
 MARGIN = 1.5
 """Room over the largest current of a calibration batch."""
+
+BITS_KEPT = 3.0
+"""Of the weights' 8 bits; a scale that leaves fewer is refused."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,35 +77,61 @@ class Task:
     bias: Float | None
     u0: Float | None
     peak: float | None
+    unit: float | None
+    """The least scale at which every weight is a legal integer without rounding, or None."""
 
 
 def quantize(
-    name: str, law: Law, links: list[Link], bias: Float | None, payloads: list[int], peak: float | None = None
+    name: str,
+    law: Law,
+    links: list[Link],
+    bias: Float | None,
+    payloads: list[int],
+    peak: float | None = None,
+    shrink: float = 1.0,
 ) -> Quantized:
     """``bias``: constant input of the population (its shape) or None; ``payloads``: largest message of each link.
 
-    Errors: :class:`MappingError` naming node, value and fix.
+    ``shrink``: share of the largest scale, 1 for the analytic choice. Errors: :class:`MappingError` naming node, value
+    and fix.
     """
     task = _task(name, law, links, bias, payloads, peak)
     du, dv, losses = _decays(task)
-    most = _largest_scale(task)
-    s = _on_grid(task, most) or most
+    limits = _limits(task)
+    cause = min(limits, key=lambda k: limits[k])
+    most = limits[cause]
+    s = (_on_grid(task, most) or most) if shrink == 1.0 else most * shrink
     weights, e = _fitted(task, s)
     while e < 0:
+        cause = "a current could reach 2^23" if peak is None else "a current of the calibration batch times 1.5"
         s = s * min(0.999, _room(task, weights, s))
-        s = _on_grid(task, s) or s
+        s = (_on_grid(task, s) or s) if shrink == 1.0 else s
         weights, e = _fitted(task, s)
-    if s < most and not _exact(task, s):
-        what = "scale below what the weights allow, bits lost: "
-        what += "a current could reach 2^23" if task.peak is None else "a current of the calibration batch times 1.5"
-        losses.append(Loss(name, what, math.log2(most / s)))
-    if any(not w.any() for w in weights):
-        raise MappingError(f"{name}: all weights of a layer round to 0 at scale {s:.3g}; retrain with smaller fan-in")
+    bits = 0.0 if _exact(task, s) else math.log2(limits["the weights"] / s)
+    if bits > 8 - BITS_KEPT or any(not w.any() for w in weights):
+        raise MappingError(
+            f"{name}: {cause}: at scale {s:.3g} the weights keep {max(0.0, 8 - bits):.1f} of 8 bits or round to 0; "
+            f"{_FIXES.get(cause, _SMALLER_CURRENT)}"
+        )
+    if bits > 1e-9:
+        cause = cause if shrink == 1.0 else "fewest wrong spike counts of the calibration batch"
+        losses.append(Loss(name, f"scale below what the weights allow, bits lost: {cause}", bits))
     losses += _weight_losses(task, weights, s)
     scale = s * 2.0**e
     vth, subtract = _threshold(task, scale, _exact(task, s), losses)
     mantissa, exp, u0 = _bias(task, scale, losses)
     return Quantized(weights, task.signs, e, du, dv, vth, subtract, mantissa, exp, u0, scale, losses)
+
+
+_SMALLER_CURRENT = (
+    "pass calibration=(samples, T, ...) to bound currents by real input, lower graded_bits, or split the layer"
+)
+_FIXES = {
+    "the weights": "the layers into one population differ too much in size; bring their weights nearer",
+    "the threshold fits 131071": "lower the threshold or raise the weights",
+    "the bias fits 4095 << 7": "lower the bias, or bring the leak's target and v_reset together",
+    "the first current of a bias fits 2^22": "lower the bias, or let the current decay faster",
+}
 
 
 def sign_of(w: Float) -> SignMode:
@@ -116,15 +147,19 @@ def _task(name: str, law: Law, links: list[Link], bias: Float | None, payloads: 
     for link in links:
         if not link.weight.any():
             raise MappingError(f"{link.label}: all weights are 0, there is no scale; train it or take it out")
+        if not np.isfinite(link.weight).all():
+            raise MappingError(f"{link.label}: weights hold NaN or infinity; the training diverged, lower its rate")
     current = None if bias is None or a == 1.0 else bias.ravel() * gain / (1.0 - a)
     shift = (1.0 - b) * (rest - law.v_reset)
     total = current if shift == 0.0 else np.array([shift]) if current is None else current + shift
+    signs = [sign_of(x.weight) for x in links]
+    step = step_of([x.weight for x in links])
     return Task(
         name,
         law,
         links,
         [x.weight * gain for x in links],
-        [sign_of(x.weight) for x in links],
+        signs,
         payloads,
         a,
         b,
@@ -133,6 +168,7 @@ def _task(name: str, law: Law, links: list[Link], bias: Float | None, payloads: 
         total,
         None if current is None or a == 0.0 else -current,
         peak,
+        None if step is None else (2.0 if "mixed" in signs else 1.0) / (step * gain),
     )
 
 
@@ -152,51 +188,32 @@ def _decays(task: Task) -> tuple[int, int, list[Loss]]:
     return du, dv, losses
 
 
-def _largest_scale(task: Task) -> float:
-    """The weights', the threshold's and the bias's limit on s at e = 0."""
-    limits = [VTH_MAX / task.theta]
+def _limits(task: Task) -> dict[str, float]:
+    """Largest s at e = 0 by what sets it."""
+    limits = {"the weights": math.inf, "the threshold fits 131071": VTH_MAX / task.theta}
     for w, sign in zip(task.weights, task.signs, strict=True):
         high, low = float(w.max()), float(-w.min())
-        limits.append(min(254 / high, 256 / low) if sign == "mixed" else 255 / max(high, low))
+        own = min(254 / high, 256 / low) if sign == "mixed" else 255 / max(high, low)
+        limits["the weights"] = min(limits["the weights"], own)
     if task.bias is not None and task.bias.any():
-        limits.append(BIAS_MAX / 64 / float(np.abs(task.bias).max()))
+        limits["the bias fits 4095 << 7"] = BIAS_MAX / 64 / float(np.abs(task.bias).max())
     if task.u0 is not None and task.u0.any():
-        limits.append(WRAP / 128 / float(np.abs(task.u0).max()))
-    return min(limits)
-
-
-def _grid(task: Task) -> float | None:
-    """s that makes the weights the smallest integers of their sign modes, where 8 bits hold them; else None."""
-    step = 0.0
-    for link in task.links:
-        fine = 2.0 ** math.floor(math.log2(256 / float(np.abs(link.weight).max())))
-        n = link.weight * fine
-        if (n != np.rint(n)).any():
-            return None
-        own = int(np.gcd.reduce(np.abs(n).astype(np.int64), axis=None)) / fine
-        if step and (step / own) % 1 and (own / step) % 1:
-            return None
-        step = min(step, own) if step else own
-    return (2.0 if "mixed" in task.signs else 1.0) / (step * task.gain) if step else None
+        limits["the first current of a bias fits 2^22"] = WRAP / 128 / float(np.abs(task.u0).max())
+    return limits
 
 
 def _on_grid(task: Task, most: float) -> float | None:
     """The largest exact s up to ``most``, preferring one with which the threshold is exact too."""
-    unit = _grid(task)
-    if unit is None or unit > most:
+    unit = task.unit
+    if unit is None or unit > most * (1 + TOLERANCE):
         return None
-    count = math.floor(most / unit * (1 + 1e-12))
-    whole = (m for m in range(count, 0, -1) if _whole(task.theta * unit * m * 2 ** _free_exp(task)))
-    return unit * next(whole, count)
+    count, fine = math.floor(most / unit * (1 + TOLERANCE)), task.theta * 2 ** _free_exp(task)
+    m = next((m for m in range(count, 0, -1) if is_whole(fine * unit * m)), None)
+    return unit * count if m is None else round(fine * unit * m) / fine
 
 
 def _exact(task: Task, s: float) -> bool:
-    unit = _grid(task)
-    return unit is not None and _whole(s / unit)
-
-
-def _whole(x: float) -> bool:
-    return abs(x - round(x)) <= 1e-9 * max(1.0, abs(x))
+    return task.unit is not None and is_whole(s / task.unit)
 
 
 def _free_exp(task: Task) -> int:
@@ -217,7 +234,7 @@ def _fitted(task: Task, s: float) -> tuple[list[Int], int]:
     top = -1
     for e in range(_free_exp(task) + 1):
         bias = 0.0 if task.bias is None else float(np.abs(task.bias).max())
-        if round(task.theta * s * 2**e) > VTH_MAX or bias * s * 2**e * 64 > BIAS_MAX:
+        if round(task.theta * s * 2**e) > VTH_MAX or bias * s * 2**e * 64 > BIAS_MAX * (1 + 1e-9):
             break
         if _current(task, weights, s) * 2**e * 64 >= WRAP:
             break
@@ -251,7 +268,7 @@ def _weight_losses(task: Task, weights: list[Int], s: float) -> list[Loss]:
     for link, n in zip(task.links, weights, strict=True):
         error = n / (s * task.gain) - link.weight
         size = float(np.abs(error).max())
-        if size > 1e-12 * float(np.abs(link.weight).max()):
+        if size > TOLERANCE * float(np.abs(link.weight).max()):
             losses.append(Loss(link.label, "weights rounded to 8 bits, largest error in the layer's weight unit", size))
             rms = float(np.sqrt((error**2).mean()))
             losses.append(Loss(link.label, "weights rounded to 8 bits, rms error in the layer's weight unit", rms))
@@ -266,12 +283,12 @@ def _threshold(task: Task, scale: float, exact: bool, losses: list[Loss]) -> tup
     """
     real = task.theta * scale
     whole = round(real)
-    if abs(whole / scale - task.theta) > 1e-12 * task.theta:
+    if abs(whole / scale - task.theta) > TOLERANCE * task.theta:
         losses.append(Loss(task.name, "threshold rounded, error in its own unit", abs(whole / scale - task.theta)))
     vth = whole
     if task.law.fires == ">=":
         steady = task.a == 0.0 and task.b == 1.0 and (task.bias is None or not task.bias.any())
-        if steady or (exact and _whole(real)):
+        if steady or (exact and is_whole(real)):
             vth = whole - 1
         if not steady:
             what = "'>=' runs as '>': " + (
@@ -294,7 +311,13 @@ def _bias(task: Task, scale: float, losses: list[Loss]) -> tuple[Int | None, int
     exp = next(k for k in range(8) if float(np.abs(np.rint(real / 2**k)).max()) <= 4095)
     mantissa = np.rint(real / 2**exp)
     size = float(np.abs(mantissa * 2**exp - real).max()) / (scale * 64)
-    if size:
+    if size > TOLERANCE * float(np.abs(task.bias).max()):
         losses.append(Loss(task.name, "bias rounded, largest error in the threshold's unit", size))
-    u0 = None if task.u0 is None else np.rint(task.u0 * scale * 64).astype(np.int32)
-    return mantissa.astype(np.int16), exp, u0
+    if task.u0 is None:
+        return mantissa.astype(np.int16), exp, None
+    first = task.u0 * scale * 64
+    u0 = np.rint(first)
+    size = float(np.abs(u0 - first).max()) / (scale * 64)
+    if size > TOLERANCE * float(np.abs(task.u0).max()):
+        losses.append(Loss(task.name, "first current of a bias rounded, largest error in the threshold's unit", size))
+    return mantissa.astype(np.int16), exp, u0.astype(np.int32)

@@ -7,8 +7,10 @@ Sums run in the order of the edge list, nodes in ``Network.order()``, the neuron
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +32,9 @@ from export.network import (
     Scale,
     Spiking,
     SumPool2d,
+    Weighted,
 )
+from neuro.methods.qat import Population
 from neuro.neuron import Law
 from neuro.surrogate import Surrogate
 
@@ -107,6 +111,37 @@ class NetworkModule(nn.Module):
             "s": {},
         }
 
+    def trained(self) -> Network:
+        """The network with the weights as they are now. Errors: ``NetworkError`` for weights that are not finite."""
+        made = {n: _as_trained(node, self.layers[_key(n)]) for n, node in self.network if _key(n) in self.layers}
+        return self.network.with_nodes(**made)
+
+    def laws(self) -> dict[str, Law]:
+        """The law of each population."""
+        return {n: node.law for n, node in self.network if isinstance(node, Spiking)}
+
+    def set_laws(self, laws: Mapping[str, Law]) -> None:
+        """Exchange the laws of some populations."""
+        self.network = self.network.with_nodes(**{n: Spiking(law) for n, law in laws.items()})
+
+    def populations(self, payload: int = 1) -> list[Population]:
+        """Each population with the layers that feed it, for quantisation-aware training.
+
+        Errors: ``ValueError`` for a chain that the chip's grid does not reach into.
+        """
+        found = [Population(n, law) for n, law in self.laws().items()]
+        for p in found:
+            layers: dict[str, float] = {}
+            for name, spread, src in _feeds(self.network, p.label, None, 1.0):
+                if isinstance(self.network.nodes[src], Input):
+                    p.payload = payload
+                if name is None:
+                    p.fixed.append(1.0 / spread)
+                else:
+                    layers[name] = max(spread, layers.get(name, 1.0))
+            p.layers = [(n, cast("Any", self.layers[_key(n)]), x) for n, x in layers.items()]
+        return found
+
     def _delayed(
         self, node: Delay, line: Tensor | None, name: str, value: dict[str, Tensor], state: GraphState
     ) -> Tensor:
@@ -170,6 +205,36 @@ def run_torch(
     if all(isinstance(network.nodes[e.src], Spiking) for e in network.sources(network.output)):
         y_all = y_all.astype(np.uint8)
     return y_all, {n: np.concatenate(each) for n, each in spikes.items()}
+
+
+def _feeds(network: Network, name: str, layer: str | None, spread: float) -> Iterator[tuple[str | None, float, str]]:
+    """Ways back from ``name`` to populations: ``(the one layer with weights or None, divisor of pooling, source)``."""
+    for e in network.sources(name):
+        node = network.nodes[e.src]
+        if isinstance(node, Input | Spiking):
+            yield layer, spread, e.src
+        elif isinstance(node, Linear | Conv1d | Conv2d):
+            if layer is not None:
+                raise ValueError(f"{e.src}: another layer, {layer}, follows without neurons between; make them one")
+            if spread != 1.0:
+                raise ValueError(f"{e.src}: pooling between a layer and its neurons adds weights up; pool before it")
+            yield from _feeds(network, e.src, e.src, spread)
+        elif isinstance(node, AvgPool2d | Flatten | Delay):
+            size = math.prod(node.kernel) if isinstance(node, AvgPool2d) else 1
+            yield from _feeds(network, e.src, layer, spread * size)
+        else:
+            raise ValueError(f"{e.src}: {node.kind} has no grid of the chip; train without it")
+
+
+def _as_trained(node: Node, layer: Any) -> Node:
+    def now(t: Tensor) -> Float:
+        return t.detach().cpu().numpy().copy()
+
+    if isinstance(node, Scale):
+        return replace(node, scale=now(layer.scale))
+    if isinstance(node, Weighted):
+        return replace(node, weight=now(layer.weight), bias=None if node.bias is None else now(layer.bias))
+    return node
 
 
 class _Scale(nn.Module):

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from neuro.neuron import Law, Rate
 from neuro.surrogate import ATan, Surrogate
@@ -93,6 +94,25 @@ class ParametricSpiking(Spiking):
         return replace(self._law, charge=_TensorRate(tensor, self._start.decay_input, self._start.rest))
 
 
+class Recurrent(nn.Module):
+    """Layers fed by their own last output: ``y[t] = layers(x[t] + feedback(y[t-1]))`` with ``y[-1] = 0``.
+
+    ``feedback``: a layer without memory whose answer to 0 is 0 (``nn.Linear(n, m, bias=False)``), None for y itself.
+    """
+
+    def __init__(self, layers: nn.Module, feedback: nn.Module | None = None) -> None:
+        super().__init__()
+        self.layers, self.feedback = layers, feedback
+
+    def forward(self, x: Tensor, state: ModuleState = None) -> tuple[Tensor, ModuleState]:
+        """One step, ``x (N, ...)``; the state is ``(y[t-1], state of layers)``."""
+        y, inner = (None, None) if state is None else state
+        if y is not None:
+            x = x + (y if self.feedback is None else self.feedback(y))
+        y, inner = step(self.layers, x, inner)
+        return y, (y, inner)
+
+
 class Stack(nn.Sequential):
     """Modules in a row, stepped with explicit state: ``forward(x, state) -> (y, state)``."""
 
@@ -156,8 +176,8 @@ def detach(state: ModuleState) -> ModuleState:
 
 
 def takes_state(module: nn.Module) -> bool:
-    """Whether ``module(x, state) -> (y, state)`` is its contract: ``Spiking``, ``Stack``, ``to_torch``'s."""
-    return isinstance(module, Spiking | Stack) or bool(getattr(module, "explicit_state", False))
+    """Whether ``module(x, state) -> (y, state)`` is its contract, as it is here and of what ``to_torch`` makes."""
+    return isinstance(module, Spiking | Stack | Recurrent) or bool(getattr(module, "explicit_state", False))
 
 
 def _chain(
@@ -183,7 +203,7 @@ def _functional(module: nn.Module, x: Tensor, state: ModuleState) -> tuple[Tenso
 
 
 def _timeless(module: nn.Module) -> bool:
-    kind = type(module)
+    kind = parametrize.type_before_parametrizations(module)
     if kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d):
         return not module.training  # in training: statistics and masks per step
     return kind in TIMELESS or (isinstance(module, nn.Flatten) and kind is nn.Flatten and module.start_dim == 1)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+NMNIST_S = 0.306
+"""About what a recording of N-MNIST lasts (Orchard et al. 2015: three saccades of 0.1 s); a step is its part."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """A trained module with what it was tested on: ``x (samples, T, ...)`` spikes and ``labels (samples,)``.
@@ -29,16 +33,18 @@ class Trained:
     labels: npt.NDArray[Any]
     accuracy: float
     seconds: float
+    train: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
+    """What it was trained on, to calibrate or fine-tune with: x and labels; None where that was made up on the way."""
 
 
 def train(
     task: str, *, folder: Path | None = None, epochs: int | None = None, seed: int = 0, resume: bool = False
 ) -> Trained:
-    """Train ``digits`` or ``xor`` with a progress bar; a checkpoint goes to ``folder``.
+    """Train ``digits``, ``nmnist`` or ``xor`` with a progress bar; a checkpoint goes to ``folder``.
 
     Errors: ``ValueError`` for an unknown task or a checkpoint of another run.
     """
-    known: dict[str, Callable[..., Trained]] = {"digits": _digits, "xor": _xor}
+    known: dict[str, Callable[..., Trained]] = {"digits": _digits, "nmnist": _nmnist, "xor": _xor}
     if task not in known:
         raise ValueError(f"no task '{task}'; there are {', '.join(known)}")
     checkpoint = None if folder is None else folder / f"{task}.pt"
@@ -72,7 +78,42 @@ def _digits(*, checkpoint: Path | None, epochs: int | None, seed: int, resume: b
     )
     seconds = time.perf_counter() - start
     model.eval()
-    return Trained(model, test.shape[2:], 1e-3, test, data.test_y, evaluate(model, test, data.test_y), seconds)
+    given = (x, data.train_y)
+    return Trained(model, test.shape[2:], 1e-3, test, data.test_y, evaluate(model, test, data.test_y), seconds, given)
+
+
+def _nmnist(*, checkpoint: Path | None, epochs: int | None, seed: int, resume: bool) -> Trained:
+    """N-MNIST in 8 binary frames of equal time, SLTT; tested on held-out training recordings, then the test ones."""
+    from neuro.data.nmnist import binary, frames_by_time, nmnist
+    from neuro.data.split import stratified
+    from neuro.methods.sltt import SLTT
+    from neuro.models.nmnist import BATCH, EPOCHS, LEARNING_RATE, STEPS, nmnist_net
+    from neuro.train import adam, evaluate, spike_ce
+    from neuro.train import train as fit
+
+    given, test = nmnist()
+    data = stratified(binary(frames_by_time(given, STEPS)), given.label, test_share=0.2, seed=0)
+    x = np.concatenate([data.test_x, binary(frames_by_time(test, STEPS))])
+    labels = np.concatenate([data.test_y, test.label])
+    model = nmnist_net(seed=seed)
+    start = time.perf_counter()
+    fit(
+        model,
+        (data.train_x, data.train_y),
+        method=SLTT(STEPS),
+        loss=spike_ce,
+        epochs=epochs or EPOCHS,
+        batch=BATCH,
+        optimizer=adam(LEARNING_RATE),
+        seed=seed,
+        checkpoint=checkpoint,
+        resume=resume,
+        progress=True,
+    )
+    seconds = time.perf_counter() - start
+    model.eval()
+    trained_on = (data.train_x, data.train_y)
+    return Trained(model, x.shape[2:], NMNIST_S / STEPS, x, labels, evaluate(model, x, labels), seconds, trained_on)
 
 
 def _xor(*, checkpoint: Path | None, epochs: int | None, seed: int, resume: bool) -> Trained:

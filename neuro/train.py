@@ -69,6 +69,11 @@ def spike_mse(out: Tensor, y: Tensor) -> Tensor:
     return nn.functional.mse_loss(out, nn.functional.one_hot(y, out.shape[-1]).to(out.dtype))
 
 
+def spike_ce(out: Tensor, y: Tensor, *, gain: float = 4.0) -> Tensor:
+    """``CE(gain o[t], y)`` on spikes 0 and 1: with gain 4 and 10 classes a perfect step still costs 0.15."""
+    return nn.functional.cross_entropy(gain * out, y)
+
+
 def ce_mse(out: Tensor, y: Tensor, *, share: float = 0.05, target: float = 1.0) -> Tensor:
     """``(1 - a) CE(o[t], y) + a MSE(o[t], r)`` on real-valued outputs; Meng et al. 2023: a = 0.05, r = 1."""
     mse = nn.functional.mse_loss(out, torch.full_like(out, target))

@@ -35,7 +35,7 @@ Out = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 
 @app.command()
 def train(
-    task: Annotated[str, typer.Argument(help="What to train: 'digits' (conv net, Loihi and ONNX) or 'xor' (SFQ).")],
+    task: Annotated[str, typer.Argument(help="What to train: 'digits' or 'nmnist' (Loihi and ONNX), or 'xor' (SFQ).")],
     output: Out,
     epochs: Annotated[int, typer.Option(help="Epochs; 0 takes the task's own.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
@@ -43,7 +43,7 @@ def train(
 ) -> None:
     """Train a network on real data; write network.npz, test.npz (x, labels) and a checkpoint.
 
-    Needs the extra [train]. Stop it with Ctrl-C and go on with --resume: the result has the same bits.
+    Needs the extra "train". Stop it with Ctrl-C and go on with --resume: the result has the same bits.
     """
     _need("torch", "train")
     from neuro import tasks

@@ -35,7 +35,7 @@ def loop(
 ) -> None:
     """Run a program in a Gymnasium environment; record it; report returns, wall time, modelled time and energy.
 
-    Needs the extra [gym]. Ctrl-C leaves a whole recording and a partial report; --resume goes on from there.
+    Needs the extra "gym". Ctrl-C leaves a whole recording and a partial report; --resume goes on from there.
     """
     from sim.gym import EPISODES, Episodes, GymLoop, make, step_seconds
     from sim.loop import Codec, Loop, Recording, measure

@@ -80,10 +80,10 @@ def test_single_sign_takes_all_eight_bits() -> None:
 
 
 def test_exponent_is_the_largest_that_cannot_overflow() -> None:
-    made = quantize("h", Law(), [Link("in", "h", "fc", np.array([[1.0, -0.77]]))], None, [1])
+    made = quantize("h", Law(), [Link("in", "h", "fc", np.array([[1.0, -0.7701]]))], None, [1])
     assert made.weight_exp == 7
     assert made.scale == pytest.approx(254 * 128)
-    tall = quantize("h", Law(threshold=20.0), [Link("in", "h", "fc", np.array([[1.0, -0.777]]))], None, [1])
+    tall = quantize("h", Law(threshold=20.0), [Link("in", "h", "fc", np.array([[1.0, -0.7771]]))], None, [1])
     assert tall.weight_exp == 4
     assert tall.vth + 1 == 20 * 254 * 16
 

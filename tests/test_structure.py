@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "export": {"export", "neuro", "hardware"},
     "sim": {"sim", "export", "neuro", "hardware"},
 }
-TORCH_FILES = {"export/from_torch.py", "export/to_torch.py", "export/fold.py"}
+TORCH_FILES = {"export/from_torch.py", "export/to_torch.py", "export/fold.py", "export/readers.py"}
 
 
 def sources() -> list[Path]:

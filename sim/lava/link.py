@@ -118,7 +118,9 @@ class Link:
         if self.process.returncode is None:
             self.process.terminate()  # its keeper then kills and reaps all the rest
             end = time.monotonic() + KEEPER_S
-            while time.monotonic() < end and os.waitid(os.P_PID, self.process.pid, ENDED) is None:
+            while time.monotonic() < end and self.process.returncode is None:  # terminate() may have reaped it
+                if os.waitid(os.P_PID, self.process.pid, ENDED) is not None:
+                    break
                 time.sleep(0.01)
         for group in (self.process.pid, self.worker):
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -128,7 +130,7 @@ class Link:
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             if pipe is not None:
                 pipe.close()
-        for left in glob.glob(f"/dev/shm/{shared_name(self.process.pid)}*"):  # lava unlinks at a regular end only
+        for left in glob.glob(f"/dev/shm/{shared_name(self.process.pid)}*"):  # where the keeper had no time to
             with contextlib.suppress(OSError):
                 os.unlink(left)
 

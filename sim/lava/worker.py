@@ -27,6 +27,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SUBREAPER = 36
 """``PR_SET_CHILD_SUBREAPER`` of linux/prctl.h."""
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 CAPABILITIES = ("load", "run", "step", "reset", "stats", "bye")
 
 
@@ -83,7 +84,7 @@ def _keep() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for each in STOPS:
         signal.signal(each, _stop)
     _while_parent(client, lambda: os.kill(os.getpid(), signal.SIGTERM))
     status = int(signal.SIGTERM)
@@ -92,11 +93,15 @@ def _keep() -> None:
             pid, status = os.waitpid(-1, 0)
             if pid == child:
                 break
+        _deaf()  # within the block: a signal that still comes must not end what follows
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child, signal.SIGKILL)
     with contextlib.suppress(ChildProcessError):
         while True:
             os.waitpid(-1, 0)
+    for left in Path("/dev/shm").glob(f"sp{os.getpid():x}_*"):  # lava unlinks its memory at a regular end only
+        with contextlib.suppress(OSError):
+            left.unlink()
     if os.WIFSIGNALED(status):  # end as the worker did, so that the client can say how
         number: int = os.WTERMSIG(status)
         with contextlib.suppress(OSError):
@@ -109,9 +114,14 @@ class _Stopped(Exception):
     """The keeper is to end."""
 
 
-def _stop(number: int, _: object) -> None:
-    signal.signal(number, signal.SIG_IGN)
+def _stop(*_: object) -> None:
+    _deaf()
     raise _Stopped
+
+
+def _deaf() -> None:
+    for each in STOPS:
+        signal.signal(each, signal.SIG_IGN)
 
 
 def _while_parent(parent: int, after: Callable[[], None]) -> None:

@@ -28,10 +28,16 @@ def window(spk: Array, first: int, shift: int, out: Array) -> tuple[Array, Array
     return spk[low:high], out[low + shift - first : high + shift - first]
 
 
-def product(rows: Array, w: Any, graded: bool) -> Array:
-    """``rows @ w`` in int64; ``w`` is an array or a scipy matrix."""
+def product(rows: Array, w: Any, graded: bool, apart: bool) -> Array:
+    """``rows @ w`` in int64; ``w`` is an array or a scipy matrix.
+
+    Sums of payloads wrap to 32 bits; ``apart`` wraps each product instead.
+    """
+    if graded and apart and np.abs(rows.astype(np.int64)).max(initial=0) * 256 >= 2**31:
+        each = np.asarray(w.toarray() if hasattr(w, "toarray") else w, np.int64)
+        return np.array([wrapped(one[:, None] * each).sum(axis=0, dtype=np.int64) for one in rows.astype(np.int64)])
     if graded:
-        return np.asarray(rows.astype(np.int64) @ w.astype(np.int64))
+        return wrapped(np.asarray(rows.astype(np.int64) @ w.astype(np.int64))).astype(np.int64)
     kind = np.float32 if w.shape[0] < 2**16 else np.float64  # a weight has 9 bits
     return np.asarray((rows != 0).astype(kind) @ w.astype(kind)).astype(np.int64)
 

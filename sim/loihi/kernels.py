@@ -58,8 +58,8 @@ def add_dense(spk: Any, first: Any, shift: Any, w: Any, group: Any, exp: Any, ou
 
 
 @compiled
-def add_dense_graded(spk: Any, first: Any, shift: Any, w: Any, exp: Any, out: Any) -> None:
-    """``out[t] += wrap32((w x) << exp)`` for signed payloads; sums in int64."""
+def add_dense_graded(spk: Any, first: Any, shift: Any, w: Any, exp: Any, apart: Any, out: Any) -> None:
+    """``out[t] += wrap32(wrap32(w x) << exp)`` for signed payloads; ``apart`` wraps each product instead of the sum."""
     n, m = w.shape
     acc = np.empty(m, np.int64)
     for t in range(out.shape[0]):
@@ -70,10 +70,15 @@ def add_dense_graded(spk: Any, first: Any, shift: Any, w: Any, exp: Any, out: An
         for i in range(n):
             p = np.int64(spk[row, i])
             if p != 0:
-                for j in range(m):
-                    acc[j] += p * w[i, j]
+                if apart:
+                    for j in range(m):
+                        acc[j] += np.int32(p * w[i, j])
+                else:
+                    for j in range(m):
+                        acc[j] += p * w[i, j]
         for j in range(m):
-            out[t, j] += np.int32(acc[j] << exp if exp >= 0 else acc[j] >> -exp)
+            total = acc[j] if apart else np.int64(np.int32(acc[j]))
+            out[t, j] += np.int32(total << exp if exp >= 0 else total >> -exp)
 
 
 @compiled
@@ -121,13 +126,13 @@ def add_conv(
 @compiled
 def add_sparse(
     spk: Any, first: Any, shift: Any, pointer: Any, target: Any, late: Any, w: Any, exp: Any, graded: Any, ring: Any,
-    acc: Any, out: Any,
+    apart: Any, acc: Any, out: Any,
 ) -> None:  # fmt: skip
     """``out[t + late] += (p w) << exp`` for each synapse ``pointer[i]:pointer[i + 1]`` of each source that spikes.
 
     ``late``: steps of each synapse on top of ``shift``, or nothing for 0. ``ring``: slots that rows wrap around in, or
     0. A shift to the left is the same before and after a sum modulo 2^32; one to the right is not, and takes ``acc``
-    (int64, per target) and synapses of one delay.
+    (int64, per target) and synapses of one delay; ``apart`` wraps each product instead of the sum.
     """
     rows = out.shape[0]
     most = late.max() if late.shape[0] else 0
@@ -143,7 +148,7 @@ def add_sparse(
             p = np.int64(spk[t, i]) if graded else np.int64(1)
             if exp < 0:
                 for j in range(pointer[i], pointer[i + 1]):
-                    acc[target[j]] += p * w[j]
+                    acc[target[j]] += np.int32(p * w[j]) if apart else p * w[j]
             elif late.shape[0]:
                 for j in range(pointer[i], pointer[i + 1]):
                     to = row + late[j]
@@ -157,4 +162,4 @@ def add_sparse(
                     out[row, target[j]] += np.int32((p * w[j]) << exp)
         if exp < 0:
             for j in range(acc.shape[0]):
-                out[row, j] += np.int32(acc[j] >> -exp)
+                out[row, j] += np.int32((acc[j] if apart else np.int64(np.int32(acc[j]))) >> -exp)

@@ -77,11 +77,12 @@ class Dense(_Part):
     w: Array
     exp: int
     group: int
+    apart: bool
     code: Any = field(default_factory=_kernels, repr=False)
 
     def into(self, spk: Array, first: int, shift: int, out: Array) -> None:
         if self.graded:
-            self.code.add_dense_graded(spk, first, shift, self.w, self.exp, out)
+            self.code.add_dense_graded(spk, first, shift, self.w, self.exp, self.apart, out)
         else:
             self.code.add_dense(spk, first, shift, self.w, self.group, self.exp, out)
 
@@ -92,10 +93,11 @@ class Plain(_Part):
 
     w: Any
     exp: int
+    apart: bool
 
     def into(self, spk: Array, first: int, shift: int, out: Array) -> None:
         rows, to = fallback.window(spk, first, shift, out)
-        a = fallback.product(rows, self.w, self.graded)
+        a = fallback.product(rows, self.w, self.graded, self.apart)
         to += fallback.wrapped(a << self.exp if self.exp >= 0 else a >> -self.exp)
 
 
@@ -108,6 +110,7 @@ class Sparse(_Part):
     late: Array
     w: Array
     exp: int
+    apart: bool
     code: Any = field(default_factory=_kernels, repr=False)
 
     def into(self, spk: Array, first: int, shift: int, out: Array) -> None:
@@ -126,8 +129,9 @@ class Sparse(_Part):
     def _add(self, spk: Array, first: int, shift: int, ring: int, out: Array) -> None:
         acc = np.empty(out.shape[1] if self.exp < 0 else 0, np.int64)
         self.code.add_sparse(
-            spk, first, shift, self.pointer, self.target, self.late, self.w, self.exp, self.graded, ring, acc, out
-        )
+            spk, first, shift, self.pointer, self.target, self.late, self.w, self.exp, self.graded, ring, self.apart,
+            acc, out,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,17 +176,18 @@ def dense(edge: DenseEdge, shift: int, graded: bool, order: dict[str, Array | No
     head = (edge.src, edge.dst, int(edge.port == "imag"), edge.delay, shift, graded)
     rows = edge.w.T
     if not compiled:
-        return Plain(*head, rows, edge.weight_exp)
+        return Plain(*head, rows, edge.weight_exp, edge.delayed)
     source, target = order[edge.src], order[edge.dst]
     rows = rows if source is None else rows[source]
     rows = np.ascontiguousarray(rows if target is None else rows[:, target], np.int16)
     group = 32767 // max(1, -int(rows.min()), int(rows.max()))
-    return Dense(*head, rows, edge.weight_exp, group)
+    return Dense(*head, rows, edge.weight_exp, group, edge.delayed)
 
 
 def sparse(
-    edge: SparseEdge, targets: int, shift: int, graded: bool, order: dict[str, Array | None], compiled: bool
-) -> list[Part]:
+    edge: SparseEdge, targets: int, shift: int, graded: bool, order: dict[str, Array | None], compiled: bool,
+    apart: bool,
+) -> list[Part]:  # fmt: skip
     """A sparse connection: one part, or one per delay where the sum of each is rounded or numpy does it."""
     port, exp = int(edge.port == "imag"), edge.weight_exp
     as_is, one = order[edge.src] is None and order[edge.dst] is None and edge.sorted, edge.delays is None or exp >= 0
@@ -191,22 +196,22 @@ def sparse(
     head = (edge.src, edge.dst, port, last, shift, graded)
     if compiled and one and as_is:
         pointer, target = edge.pointer.astype(np.int64), edge.target.astype(np.int32, copy=False)
-        return [Sparse(*head, pointer, target, late, edge.w.astype(np.int16, copy=False), exp)]
+        return [Sparse(*head, pointer, target, late, edge.w.astype(np.int16, copy=False), exp, apart)]
     of, target = edge.of(), edge.target.astype(np.int64)
     if compiled:
         of, target = _placed(of, order[edge.src]), _placed(target, order[edge.dst])
     sources = len(edge.pointer) - 1
     if compiled and one:
-        return [Sparse(*head, *_rows(of, target, late, edge.w, sources), exp)]
+        return [Sparse(*head, *_rows(of, target, late, edge.w, sources), exp, apart)]
     parts: list[Part] = []
     for delay, which in edge.bins():
         head = (edge.src, edge.dst, port, delay, shift, graded)
         if compiled:
-            parts.append(Sparse(*head, *_rows(of[which], target[which], NOTHING, edge.w[which], sources), exp))
+            parts.append(Sparse(*head, *_rows(of[which], target[which], NOTHING, edge.w[which], sources), exp, apart))
         else:
             shape = (sources, targets)
             w = scipy.sparse.csr_array((edge.w[which].astype(np.int64), (of[which], target[which])), shape)
-            parts.append(Plain(*head, w, exp))
+            parts.append(Plain(*head, w, exp, apart))
     return parts
 
 

@@ -149,4 +149,4 @@ def _parts(program: LoihiProgram, edge: Edge, order: dict[str, Array | None], co
     if isinstance(edge, DenseEdge) and edge.delays is None:
         return [dense(edge, shift, graded, order, compiled)]
     listed = SparseEdge.of_dense(edge) if isinstance(edge, DenseEdge) else edge
-    return sparse(listed, program.size(edge.dst), shift, graded, order, compiled)
+    return sparse(listed, program.size(edge.dst), shift, graded, order, compiled, isinstance(edge, DenseEdge))

@@ -4,7 +4,8 @@ The laws of populations are :mod:`sim.loihi.laws`. A connection turns the messag
 step ``t + 1 + delay``:
 
     x              s != 0 (num_message_bits 0: a payload's sign and size are lost), else the signed payload
-    dense, sparse  wrap32((w x) << weight_exp)    or  >> -weight_exp of the sum; apart for each delay
+    dense, sparse  wrap32(wrap32(w x) << weight_exp)  or  >> -weight_exp of the sum; apart for each delay
+                   dense with delays wraps each product and shifts the sum as it is, as lava's DelayDense does
     conv           wrap24(w * x)                  no clipping, no exponent; under law "hw" wrap24((w * x) << weight_exp)
 
 What arrives on several connections is added in 32 bits. Source: lava-nc 0.10.0, ``proc/dense``, ``proc/sparse``,
@@ -44,7 +45,10 @@ class State:
 
 def dense(edge: DenseEdge, w: Int, s: Ints) -> Ints:
     """``s (samples, source neurons) -> (samples, target neurons)`` through the weights of one delay."""
-    return _shift(payload(edge, s) @ w.T.astype(np.int64), edge.weight_exp)
+    x, w = payload(edge, s), w.astype(np.int64)
+    if edge.delayed:
+        return _shift(np.array([wrap(one * w, 32).sum(axis=1) for one in x]), edge.weight_exp)
+    return _shift(wrap(x @ w.T, 32), edge.weight_exp)
 
 
 def sparse(edge: SparseEdge, which: Int, s: Ints, targets: int) -> Ints:
@@ -52,7 +56,7 @@ def sparse(edge: SparseEdge, which: Int, s: Ints, targets: int) -> Ints:
     a = np.zeros((targets, len(s)), np.int64)
     sent = payload(edge, s)[:, edge.of()[which]] * edge.w[which].astype(np.int64)
     np.add.at(a, edge.target[which], sent.T)
-    return _shift(a.T, edge.weight_exp)
+    return _shift(wrap(a.T, 32), edge.weight_exp)
 
 
 def _shift(a: Ints, exp: int) -> Ints:
