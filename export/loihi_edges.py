@@ -190,7 +190,12 @@ class ConvEdge:
 
     def fan_out(self, src: Shape, dst: Shape) -> Int:
         """Non-zero synapses of each source neuron."""
-        return np.bincount(self.links(src, dst)[0], minlength=int(np.prod(src)))
+        from export.windows import Windows
+
+        of, n = Windows(self, src, dst).counts(np.arange(int(np.prod(dst))))
+        out = np.zeros(int(np.prod(src)), np.int64)
+        out[of] = n
+        return out
 
 
 Edge: TypeAlias = DenseEdge | SparseEdge | ConvEdge

@@ -1,7 +1,8 @@
 """Neurons onto cores, greedily and always the same way; and what is used of the chip, core by core.
 
-Populations in order, each on fresh cores, neurons in index order; a core is closed when the next neuron would break
-one of its limits: neurons, synapse words, axons in. A core whose neurons feed too many cores (axons out) is split
+Populations in order, each on fresh cores, neurons in index order, or those of a convolution position by position with
+all channels of each, where that takes fewer cores or, as many, fewer axons; a core is closed when the next neuron would
+break one of its limits: neurons, synapse words, axons in. A core whose neurons feed too many cores (axons out) is split
 further. Synapse words of a core: the bits of its synapses / 64 and one header word per presynaptic axon. A connection
 is stored as whichever is smaller: all pairs (weight and delay bits each, zeros too) or its synapses alone (with index
 bits). Cores count up through the tiles of a chip, chips lie in a row.
@@ -11,90 +12,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from export.layout import CoreUse, Layout, Placement, parts_of, usage_of
 from export.loihi import ConvEdge, Edge, Int, Node
-from export.program import CapacityError, Usage
-from export.synapses import Structure, joined, structure
+from export.pairs import Structure
+from export.program import CapacityError
+from export.synapses import joined, structure
 from hardware.loihi import Profile
 
+__all__ = ["CoreUse", "Layout", "Placement", "layout", "place"]
+
 WORD_BITS = 64
-Placement: TypeAlias = Mapping[str, Int]
-
-
-@dataclass(frozen=True)
-class CoreUse:
-    """One core: ``parts`` are neurons ``(population, first, last)``, ``[first, last)``; what they take of its limits.
-
-    ``chip`` and ``tile`` (column, row; columns count on through the chips) say where it is.
-    """
-
-    core: int
-    chip: int
-    tile: tuple[int, int]
-    parts: tuple[tuple[str, int, int], ...]
-    neurons: int
-    synapse_words: int
-    axons_in: int
-    axons_out: int
-
-
-@dataclass(frozen=True)
-class Layout:
-    """``placement[population]``: core of each neuron; ``usage`` ``{resource: (used, max)}``; each core.
-
-    Resources: cores and chips in all; neurons, synapse words, axons in and out of the fullest core. Prints as a table.
-    """
-
-    profile: Profile
-    placement: Placement = field(repr=False)
-    cores: tuple[CoreUse, ...] = field(repr=False)
-    usage: Usage
-
-    def table(self) -> Table:
-        """One row for each core."""
-        table = Table(box=None, pad_edge=False)
-        for k, head in enumerate(
-            ("core", "chip", "tile", "neurons", "synapse words", "axons in", "axons out", "holds")
-        ):
-            table.add_column(head, justify="left" if k == 7 else "right")
-        for c in self.cores:
-            holds = ", ".join(f"{n}[{a}:{b}]" for n, a, b in c.parts)
-            cells = (
-                c.core,
-                c.chip,
-                "{},{}".format(*c.tile),
-                c.neurons,
-                c.synapse_words,
-                c.axons_in,
-                c.axons_out,
-                holds,
-            )
-            table.add_row(*(Text(str(cell)) for cell in cells))
-        return table
-
-    def summary(self) -> list[str]:
-        """A line for each resource, and one for each population with the cores that it takes."""
-        lines = [f"{k}: {used} of {most}" for k, (used, most) in self.usage.items()]
-        for n, cores in self.placement.items():
-            found = np.unique(cores)
-            where = f"core {found[0]}" if len(found) == 1 else f"{len(found)} cores, {found[0]} to {found[-1]}"
-            lines.append(f"{n}: {len(cores)} neurons on {where}")
-        return lines
-
-    def __str__(self) -> str:
-        console = Console(width=160, no_color=True, highlight=False)
-        with console.capture() as got:
-            console.print(self.table())
-        rows = (line.rstrip() for line in got.get().splitlines())
-        return "\n".join([self.profile.name, *(f"  {line}" for line in self.summary()), *rows])
+FEW = 2**21
+"""Synapses up to which both orders of a population are tried."""
+LOOK = 64
+"""Neurons that the first look at a population takes in."""
 
 
 def place(nodes: Mapping[str, Node], edges: Sequence[Edge], profile: Profile, chips: int | None = None) -> Layout:
@@ -105,29 +42,27 @@ def place(nodes: Mapping[str, Node], edges: Sequence[Edge], profile: Profile, ch
     """
     limits, chip = profile.limits, _Chip(nodes, edges, profile)
     caps = dict.fromkeys(nodes, limits["neurons_per_core"])
-    starts = {n: chip.split(n, caps[n]) for n in nodes}
+    cuts = {n: chip.cut(n, caps[n]) for n in nodes}
     while True:
-        cores = {n: _numbers(starts[n], chip.sizes[n]) for n in nodes}
-        out = {n: chip.axons_out(n, cores) for n in nodes}
-        over = [n for n in nodes if _worst(out[n], starts[n]) > limits["axons_out_per_core"]]
+        cores = {n: cuts[n].cores() for n in nodes}
+        most = {n: cuts[n].most(chip.axons_out(n, cores)) for n in nodes}
+        over = [n for n in nodes if most[n] > limits["axons_out_per_core"]]
         if not over:
             break
         for n in over:
-            most = _worst(out[n], starts[n])
             if caps[n] == 1:
                 raise CapacityError(
-                    f"{n}: one neuron feeds {most} cores, {profile.name} has axons_out_per_core "
+                    f"{n}: one neuron feeds {most[n]} cores, {profile.name} has axons_out_per_core "
                     f"{limits['axons_out_per_core']}; make the layers that it feeds smaller"
                 )
-            widest = int(np.diff([*starts[n], chip.sizes[n]]).max())
-            caps[n] = max(1, min(caps[n] - 1, widest * limits["axons_out_per_core"] // most))
-            starts[n] = chip.split(n, caps[n])
+            caps[n] = max(1, min(caps[n] - 1, cuts[n].widest * limits["axons_out_per_core"] // most[n]))
+            cuts[n] = chip.cut(n, caps[n])
             chip.forget(n)
     first, placement = 0, {}
     for n in nodes:
         placement[n] = (cores[n] + first).astype(np.int32)
         chip.shift(n, first)
-        first += len(starts[n])
+        first += len(cuts[n].starts)
     return chip.layout(placement, chips)
 
 
@@ -144,6 +79,31 @@ def layout(
     return _Chip(nodes, edges, profile).layout(placement, chips)
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """A population on its cores: ``order`` of its neurons, first place in it of each core, axons in of them all."""
+
+    order: Int
+    starts: list[int]
+    axons: int
+
+    @property
+    def widest(self) -> int:
+        """Neurons of the fullest core."""
+        return int(np.diff([*self.starts, len(self.order)]).max())
+
+    def cores(self) -> npt.NDArray[np.int32]:
+        """Core of each neuron, from 0."""
+        out = np.empty(len(self.order), np.int32)
+        sizes = np.diff([*self.starts, len(self.order)])
+        out[self.order] = np.repeat(np.arange(len(self.starts), dtype=np.int32), sizes)
+        return out
+
+    def most(self, each: Int) -> int:
+        """The largest sum of a core, of a number for each neuron."""
+        return int(np.add.reduceat(each[self.order], self.starts).max())
+
+
 class _Chip:
     """One network and one profile: structures of the connections, and their columns under the cores of a moment."""
 
@@ -158,46 +118,62 @@ class _Chip:
         """Connections into a population: structure, bits on each target, and bits on each core whatever it holds."""
         return (x for x in zip(self.edges, self.made, self.stored, strict=True) if x[0].dst == name)
 
-    def split(self, name: str, cap: int) -> list[int]:
-        """First neuron of each core that the population takes."""
-        n, words = self.sizes[name], self.profile.limits["synapse_words_per_core"]
-        inward = list(self.into(name))
+    def cut(self, name: str, cap: int) -> _Cut:
+        """The population on as few cores as one of its orders makes, at most ``cap`` neurons on each."""
+        inward, every = list(self.into(name)), np.arange(self.sizes[name])
+        if not any(isinstance(e, ConvEdge) for e, _, _ in inward):
+            return self._split(name, inward, every, cap)
+        by_position = every.reshape(self.nodes[name].shape[0], -1).T.ravel()
+        found = self._split(name, inward, by_position, cap)
+        if sum(int(s.per_target.sum()) for _, s, _ in inward) > FEW:
+            return found
+        plain = self._split(name, inward, every, cap)
+        return min(plain, found, key=lambda c: (len(c.starts), c.axons))
+
+    def _split(self, name: str, inward: list[Any], order: Int, cap: int) -> _Cut:
+        """Cores filled in ``order``; looks twice as far while all fits, so the work grows with what is looked at."""
+        n, most = len(order), self.profile.limits["synapse_words_per_core"] * WORD_BITS
         fixed = sum(f for _, _, (_, f) in inward)
-        bits = np.concatenate([[0], np.cumsum(sum((b for _, _, (b, _) in inward), np.zeros(n, np.int64)))])
-        starts, first, size = [], 0, cap
+        each = sum((b for _, _, (b, _) in inward), np.zeros(n, np.int64))[order]
+        bits = np.concatenate([[0], np.cumsum(each)])
+        starts, first, size, axons = [], 0, LOOK, 0
         while first < n:
             starts.append(first)
-            each = bits[first : min(n, first + cap) + 1] - bits[first] + fixed
-            room = max(1, int(np.searchsorted(each, words * WORD_BITS, "right")) - 1)
-            fits = 0
-            while not fits:  # not much farther than the core before: axons mostly close it long before its words
-                look = min(room, len(each) - 1, size)
-                fits = self._fits(name, inward, first, each[: look + 1], look == min(room, len(each) - 1))
+            room = int(np.searchsorted(bits[first : first + cap + 1], most + bits[first] - fixed, "right")) - 1
+            fits, room = 0, min(max(1, room), n - first)
+            while not fits:
+                look = min(room, size)
+                part = bits[first : first + look + 1] - bits[first] + fixed
+                fits, met = self._fits(name, inward, order[first : first + look], part, look == room)
                 size *= 2
-            first, size = first + fits, fits + fits // 4 + 1
-        return starts
+            first, size, axons = first + fits, fits + fits // 4 + 1, axons + met
+        return _Cut(order, starts, axons)
 
-    def _fits(self, name: str, inward: list[Any], first: int, bits: Int, every: bool) -> int:
-        """How many neurons from ``first`` fit on a core; ``bits`` of so many. 0 where more might, unless ``every``."""
+    def _fits(self, name: str, inward: list[Any], targets: Int, bits: Int, every: bool) -> tuple[int, int]:
+        """How many of the next neurons fit on a core, and its axons; ``bits`` of so many.
+
+        0 where more might, unless ``every`` one that may be there is.
+        """
         words, axons = self.profile.limits["synapse_words_per_core"], self.profile.limits["axons_in_per_core"]
-        count = len(bits) - 1
+        count = len(targets)
         fresh = np.zeros(count, np.int64)
         for src in dict.fromkeys(e.src for e, _, _ in inward):
-            seen = [s.firsts(first, first + count) for e, s, _ in inward if e.src == src]
+            seen = [s.firsts(targets) for e, s, _ in inward if e.src == src]
             met = seen[0][1]
             if len(seen) > 1:  # a source counts once, wherever it is met first
                 of, to = (np.concatenate(part) for part in zip(*seen, strict=True))
                 order = np.lexsort((to, of))
                 met = to[order][np.unique(of[order], return_index=True)[1]]
-            fresh += np.bincount(met - first, minlength=count)
+            fresh += np.bincount(met, minlength=count)
         used = np.cumsum(fresh)
         full = -(-bits[1:] // WORD_BITS) + used
         bad = (full > words) | (used > axons)
         if not bad[0]:
-            return int(np.argmax(bad)) if bad.any() else count * every
+            fits = int(np.argmax(bad)) if bad.any() else count * every
+            return fits, int(used[fits - 1])
         limit, need, have = ("synapse_words", full[0], words) if full[0] > words else ("axons_in", used[0], axons)
         raise CapacityError(
-            f"{name}: neuron {first} alone needs {need} {limit}_per_core, {self.profile.name} has {have}; "
+            f"{name}: neuron {targets[0]} alone needs {need} {limit}_per_core, {self.profile.name} has {have}; "
             "reduce its fan-in"
         )
 
@@ -249,7 +225,7 @@ class _Chip:
             axons[: len(ends)] += ends
             out += np.bincount(placement[src], feeds, minlength=count).astype(np.int64)
         words = -(-bits // WORD_BITS) + axons
-        parts = _parts(placement)
+        parts = parts_of(placement)
         every = tuple(
             CoreUse(
                 c, c // limits["cores_per_chip"], profile.tile(c), tuple(parts[c]), int(neurons[c]), int(words[c]),
@@ -257,35 +233,8 @@ class _Chip:
             )
             for c in sorted(parts)
         )  # fmt: skip
-        return Layout(profile, placement, every, _usage(every, profile, chips))
-
-
-def _usage(cores: Sequence[CoreUse], profile: Profile, chips: int | None) -> dict[str, tuple[int, int]]:
-    limits = profile.limits
-    most = limits["max_chips"] if chips is None else chips
-    used = 1 + max(c.chip for c in cores)
-    if used > most:
-        held: dict[str, int] = {}
-        for c in cores:
-            for n in {n for n, _, _ in c.parts}:
-                held[n] = held.get(n, 0) + 1
-        worst = max(held, key=lambda n: held[n])
-        raise CapacityError(
-            f"{worst}: takes {held[worst]} of {len(cores)} cores; chips: need {used}, have {most} of "
-            f"{limits['cores_per_chip']} cores ({profile.name}); make the layer smaller or allow more chips"
-        )
-    usage = {"cores": (len(cores), used * limits["cores_per_chip"]), "chips": (used, most)}
-    for what in ("neurons", "synapse_words", "axons_in", "axons_out"):
-        limit = f"{what}_per_core"
-        top = max(cores, key=lambda c: getattr(c, what))
-        value = getattr(top, what)
-        if value > limits[limit]:
-            raise CapacityError(
-                f"{top.parts[0][0]}: core {top.core} needs {value} {limit}, {profile.name} has {limits[limit]}; "
-                "spread its neurons over more cores"
-            )
-        usage[limit] = (value, limits[limit])
-    return usage
+        shapes = {n: node.shape for n, node in self.nodes.items()}
+        return Layout(profile, placement, every, usage_of(every, profile, chips), shapes)
 
 
 def _stored(edge: Edge, s: Structure, profile: Profile) -> tuple[Int, int]:
@@ -299,21 +248,3 @@ def _stored(edge: Edge, s: Structure, profile: Profile) -> tuple[Int, int]:
     if int(alone.sum()) < len(none) * s.sources * width:
         return alone, 0
     return none + s.sources * width, 0
-
-
-def _parts(placement: Placement) -> dict[int, list[tuple[str, int, int]]]:
-    """Ranges of neurons on each core."""
-    parts: dict[int, list[tuple[str, int, int]]] = {}
-    for n, cores in placement.items():
-        cut = np.flatnonzero(np.diff(cores)) + 1
-        for a, b in zip([0, *cut.tolist()], [*cut.tolist(), len(cores)], strict=True):
-            parts.setdefault(int(cores[a]), []).append((n, a, b))
-    return parts
-
-
-def _numbers(starts: list[int], size: int) -> npt.NDArray[np.int32]:
-    return np.repeat(np.arange(len(starts), dtype=np.int32), np.diff([*starts, size]))
-
-
-def _worst(out: Int, starts: list[int]) -> int:
-    return int(np.add.reduceat(out, starts).max())

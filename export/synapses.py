@@ -1,44 +1,24 @@
 """Which neuron has a synapse on which, read from the connection as it is stored: nothing is written out as pairs.
 
-A :class:`Structure` answers for one connection what placement, routes and time need. Dense weights are looked at in
-blocks of rows, a kernel by its windows, single synapses sorted by target.
+A :class:`~export.pairs.Structure` answers for one connection what placement, routes and time need. Dense weights are
+looked at in blocks of rows, a kernel by its windows, single synapses sorted by target.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from export.loihi import ConvEdge, DenseEdge, Edge, Int, SparseEdge
+from export.loihi import DenseEdge, Edge, Int, SparseEdge
 from export.network import Shape
-
-BLOCK = 2**21
-"""Synapses looked at in one go."""
-
-
-class Structure(Protocol):
-    """``per_target (targets,)``: synapses on each; ``sources``: number of neurons on the other side."""
-
-    sources: int
-
-    @property
-    def per_target(self) -> Int:
-        """Synapses on each target neuron."""
-
-    def pairs(self, first: int, last: int) -> tuple[Int, Int]:
-        """``(target, source)`` of every synapse on targets ``[first, last)``, targets ascending."""
-
-    def firsts(self, first: int, last: int) -> tuple[Int, Int]:
-        """``(sources, targets)``: each source with a synapse on ``[first, last)`` and its first target there."""
-
-    def counts(self, first: int, last: int) -> tuple[Int, Int]:
-        """``(sources, synapses)``: each source with a synapse on ``[first, last)`` and how many it has there."""
+from export.pairs import BLOCK, Pairs, Structure, span
+from export.windows import Windows
 
 
 def structure(edge: Edge, src: Shape, dst: Shape) -> Structure:
@@ -50,57 +30,105 @@ def structure(edge: Edge, src: Shape, dst: Shape) -> Structure:
     return Windows(edge, src, dst)
 
 
-def on_core(core: Int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """``(core, ranges of the neurons that it holds)``, cores ascending; ``core`` of each neuron."""
+def on_core(core: Int) -> Iterator[tuple[int, Int]]:
+    """``(core, neurons that it holds)``, both ascending; ``core`` of each neuron."""
     order = np.argsort(core, kind="stable")
-    ends = [*np.flatnonzero(np.diff(core[order])).tolist(), len(core) - 1]
-    first = 0
-    for end in ends:
-        yield int(core[order[end]]), runs(order[first : end + 1])
-        first = end + 1
+    for part in np.split(order, np.flatnonzero(np.diff(core[order])) + 1):
+        yield int(core[part[0]]), part
 
 
 def joined(several: Sequence[tuple[Structure, Int]]) -> Iterator[tuple[int, Int]]:
     """``(core, sources with a synapse there)`` over connections of the same sources, each with its targets' cores."""
     held = [dict(on_core(core)) for _, core in several]
     for k in sorted(set().union(*held)):
-        parts = [
-            s.firsts(first, last)[0]
-            for (s, _), ranges in zip(several, held, strict=True)
-            for first, last in ranges.get(k, ())
-        ]
+        parts = [s.met(on[k]) for (s, _), on in zip(several, held, strict=True) if k in on]
         yield k, parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))
 
 
-def columns(s: Structure, core: Int, cores: int) -> Any:
+def met_once(edges: Sequence[Edge], shapes: Mapping[str, Shape], cores: Mapping[str, Int]) -> Iterator[tuple[Int, Int]]:
+    """``(source, core)`` where a source has a synapse on a core, each once, about ``BLOCK`` at a time.
+
+    ``edges`` leave the same population; ``cores`` of the neurons of each population.
+    """
+    single = [e for e in edges if isinstance(e, SparseEdge)]
+    if edges and len(single) == len(edges):
+        count = 1 + max(int(cores[e.dst].max()) for e in edges)
+        for first, keys in _keys(single, cores, count):
+            of, core = np.divmod(keys[_new(keys)], count)
+            yield of + first, core
+        return
+    made = [(structure(e, shapes[e.src], shapes[e.dst]), cores[e.dst]) for e in edges]
+    held: list[tuple[int, Int]] = []
+    for k, of in joined(made) if made else ():
+        held.append((k, of))
+        if sum(len(o) for _, o in held) > BLOCK:
+            yield _together(held)
+            held = []
+    if held:
+        yield _together(held)
+
+
+def _together(held: list[tuple[int, Int]]) -> tuple[Int, Int]:
+    of = np.concatenate([o for _, o in held])
+    return of, np.repeat([k for k, _ in held], [len(o) for _, o in held])
+
+
+def _keys(edges: Sequence[SparseEdge], cores: Mapping[str, Int], count: int) -> Iterator[tuple[int, Int]]:
+    """``(first, keys)``: of the synapses of some sources from ``first``, ``(source - first) count + core``, sorted."""
+    rows = len(edges[0].pointer) - 1
+    ends: Int = np.add.reduce([e.pointer for e in edges], dtype=np.int64)
+    first = 0
+    while first < rows:
+        last = max(first + 1, int(np.searchsorted(ends, ends[first] + BLOCK, "right")) - 1)
+        kind: Any = np.int32 if (last - first) * count < 2**31 else np.int64  # the smaller sorts twice as fast
+        parts = []
+        for e in edges:
+            here = slice(int(e.pointer[first]), int(e.pointer[last]))
+            key = np.repeat(np.arange(last - first, dtype=kind) * kind(count), np.diff(e.pointer[first : last + 1]))
+            key += cores[e.dst][e.target[here]].astype(kind)
+            on = e.w[here] != 0
+            parts.append(key if on.all() else key[on])
+        yield first, np.sort(parts[0] if len(parts) == 1 else np.concatenate(parts))
+        first = last
+
+
+def _new(keys: Int) -> npt.NDArray[np.bool_]:
+    return np.concatenate([np.ones(min(1, len(keys)), bool), keys[1:] != keys[:-1]])
+
+
+def columns(edge: Edge, src: Shape, dst: Shape, core: Int, cores: int) -> Any:
     """``(sources, cores)``: synapses of each source on each core, where ``core`` is that of each target; scipy CSR."""
+    if isinstance(edge, SparseEdge):
+        return _columns_of_single(edge, core, cores)
+    s = structure(edge, src, dst)
     data, where, size = [], [], np.zeros(cores, np.int64)
-    for k, ranges in on_core(core):
-        parts = [s.counts(first, last) for first, last in ranges]
-        of, n = parts[0] if len(parts) == 1 else _merged(parts)
+    for k, targets in on_core(core):
+        of, n = s.counts(targets)
         where.append(of.astype(np.int32))
         data.append(n.astype(np.int32))
         size[k] = len(of)
-    pointer = np.concatenate([[0], np.cumsum(size)])
-    if pointer[-1] < 2**31:
-        pointer = pointer.astype(np.int32)
-    by_core = np.concatenate(data), np.concatenate(where), pointer
+    by_core = np.concatenate(data), np.concatenate(where), _pointer(size)
     data.clear()
     where.clear()
     return sparse.csc_array(by_core, shape=(s.sources, cores)).tocsr()
 
 
-def _merged(parts: list[tuple[Int, Int]]) -> tuple[Int, Int]:
-    """Counts of several ranges as one."""
-    of, index = np.unique(np.concatenate([a for a, _ in parts]), return_inverse=True)
-    return of, np.bincount(index.ravel(), np.concatenate([n for _, n in parts])).astype(np.int64)
+def _columns_of_single(edge: SparseEdge, core: Int, cores: int) -> Any:
+    data, where, size = [], [], np.zeros(len(edge.pointer) - 1, np.int64)
+    for first, keys in _keys([edge], {edge.dst: core}, cores):
+        at = np.flatnonzero(_new(keys))
+        of, away = np.divmod(keys[at], cores)
+        where.append(away.astype(np.int32))
+        data.append(np.diff(at, append=len(keys)).astype(np.int32))
+        each = np.bincount(of)
+        size[first : first + len(each)] = each
+    by_source = np.concatenate(data), np.concatenate(where), _pointer(size)
+    return sparse.csr_array(by_source, shape=(len(size), cores))
 
 
-def runs(index: Int) -> list[tuple[int, int]]:
-    """Ascending indices, at least one, as ranges ``[first, last)``."""
-    cut = np.flatnonzero(np.diff(index) != 1) + 1
-    starts, ends = np.concatenate([[0], cut]), np.concatenate([cut, [len(index)]])
-    return [(int(index[a]), int(index[b - 1]) + 1) for a, b in zip(starts, ends, strict=True)]
+def _pointer(size: Int) -> Int:
+    pointer = np.concatenate([[0], np.cumsum(size)])
+    return pointer.astype(np.int32) if pointer[-1] < 2**31 else pointer
 
 
 class Dense:
@@ -117,92 +145,47 @@ class Dense:
         parts = [np.count_nonzero(self.w[k : k + self.step], axis=1) for k in range(0, len(self.w), self.step)]
         return np.concatenate(parts)
 
-    def pairs(self, first: int, last: int) -> tuple[Int, Int]:
-        """``(target, source)`` of every synapse on a range of targets."""
-        to, of = np.nonzero(self.w[first:last])
-        return to + first, of
+    def _rows(self, targets: Int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+        """Weights of the targets, a block at a time, with its first place."""
+        for k in range(0, len(targets), self.step):
+            yield k, self.w[span(targets[k : k + self.step])]
 
-    def firsts(self, first: int, last: int) -> tuple[Int, Int]:
-        """Each source with a synapse on the range and its first target there."""
-        out = np.full(self.sources, last)
-        for k in range(first, last, self.step):
-            on = self.w[k : min(last, k + self.step)] != 0
-            out = np.minimum(out, np.where(on.any(axis=0), on.argmax(axis=0) + k, last))
-            if out.max(initial=first) < last:
+    def pairs(self, targets: Int) -> tuple[Int, Int]:
+        """``(place, source)`` of every synapse on the targets."""
+        to, of = np.nonzero(self.w[span(targets)])
+        return to, of
+
+    def firsts(self, targets: Int) -> tuple[Int, Int]:
+        """Each source with a synapse on the targets and the place of its first one."""
+        none = len(targets)
+        out = np.full(self.sources, none)
+        for k, rows in self._rows(targets):
+            on = rows != 0
+            out = np.minimum(out, np.where(on.any(axis=0), on.argmax(axis=0) + k, none))
+            if out.max(initial=0) < none:
                 break
-        of = np.flatnonzero(out < last)
+        of = np.flatnonzero(out < none)
         return of, out[of]
 
-    def counts(self, first: int, last: int) -> tuple[Int, Int]:
-        """Each source with a synapse on the range and how many it has there."""
-        parts = (self.w[k : min(last, k + self.step)] for k in range(first, last, self.step))
-        n = sum((np.count_nonzero(p, axis=0) for p in parts), np.zeros(self.sources, np.int64))
-        of = np.flatnonzero(n)
-        return of, n[of]
-
-
-class _Pairs:
-    """What follows from ``pairs`` alone."""
-
-    sources: int
-
-    @property
-    def per_target(self) -> Int:
-        """Synapses on each target neuron."""
-        raise NotImplementedError
-
-    def pairs(self, first: int, last: int) -> tuple[Int, Int]:
-        """``(target, source)`` of every synapse on a range of targets."""
-        raise NotImplementedError
-
-    @cached_property
-    def _ends(self) -> Int:
-        return np.concatenate([[0], np.cumsum(self.per_target)])
-
-    def _blocks(self, first: int, last: int) -> list[tuple[int, int]]:
-        """The range in pieces of about ``BLOCK`` synapses."""
-        out = []
-        while first < last:
-            to = int(np.searchsorted(self._ends, self._ends[first] + BLOCK, "right")) - 1
-            to = min(last, max(first + 1, to))
-            out.append((first, to))
-            first = to
-        return out
-
-    @cached_property
-    def _mark(self) -> Int:
-        return np.zeros(self.sources, np.int64)
-
-    def firsts(self, first: int, last: int) -> tuple[Int, Int]:
-        """Each source with a synapse on the range and its first target there."""
-        blocks = self._blocks(first, last)
-        if len(blocks) == 1:
-            to, of = self.pairs(first, last)
-            self._mark[of[::-1]] = to[::-1]  # the last writer is the first target
-            new = self._mark[of] == to
-            return of[new], to[new]
-        out = np.full(self.sources, last)
-        for a, b in reversed(blocks):
-            to, of = self.pairs(a, b)
-            out[of[::-1]] = to[::-1]
-        of = np.flatnonzero(out < last)
-        return of, out[of]
-
-    def counts(self, first: int, last: int) -> tuple[Int, Int]:
-        """Each source with a synapse on the range and how many it has there."""
-        blocks = self._blocks(first, last)
-        if len(blocks) == 1:
-            source, _ = self.firsts(first, last)
-            self._mark[source] = np.arange(len(source))
-            return source, np.bincount(self._mark[self.pairs(first, last)[1]], minlength=len(source))
+    def counts(self, targets: Int) -> tuple[Int, Int]:
+        """Each source with a synapse on the targets and how many it has there."""
         n = np.zeros(self.sources, np.int64)
-        for a, b in blocks:
-            n += np.bincount(self.pairs(a, b)[1], minlength=self.sources)
+        for _, rows in self._rows(targets):
+            n += np.count_nonzero(rows, axis=0)
         of = np.flatnonzero(n)
         return of, n[of]
 
+    def met(self, targets: Int) -> Int:
+        """Each source with a synapse on the targets."""
+        seen = np.zeros(self.sources, bool)
+        for _, rows in self._rows(targets):
+            seen |= (rows != 0).any(axis=0)
+            if seen.all():
+                break
+        return np.flatnonzero(seen)
 
-class Sorted(_Pairs):
+
+class Sorted(Pairs):
     """Of single synapses: by target, in scipy's column order."""
 
     def __init__(self, edge: SparseEdge, sources: int, targets: int) -> None:
@@ -215,51 +198,17 @@ class Sorted(_Pairs):
         by_target = sparse.csr_array((ones, target, pointer), shape=(sources, targets)).tocsc()  # shares, only reads
         self.sources, self.pointer, self.of = sources, by_target.indptr, by_target.indices
 
-    @property
+    @cached_property
     def per_target(self) -> Int:
         """Synapses on each target neuron."""
         return np.diff(self.pointer)
 
-    def pairs(self, first: int, last: int) -> tuple[Int, Int]:
-        """``(target, source)`` of every synapse on a range of targets."""
-        to = np.repeat(np.arange(first, last), np.diff(self.pointer[first : last + 1]))
-        return to, self.of[self.pointer[first] : self.pointer[last]]
-
-
-class Windows(_Pairs):
-    """Of a convolution: each target's window, padding left out."""
-
-    def __init__(self, edge: ConvEdge, src: Shape, dst: Shape) -> None:
-        self.edge, self.src, self.dst = edge, src, dst
-        self.sources = math.prod(src)
-        self.on = edge.w.reshape(*edge.w.shape[:2], -1) != 0  # out, in of a group, taps
-
-    def _places(self, y: Int, x: Int) -> Int:
-        """Source position that each tap reads for outputs at (y, x), or -1 in the padding: (outputs, taps)."""
-        e, (height, width) = self.edge, self.src[1:]
-        kh, kw = e.w.shape[2:]
-        iy = y[:, None] * e.stride[0] - e.padding[0] + np.arange(kh) * e.dilation[0]
-        ix = x[:, None] * e.stride[1] - e.padding[1] + np.arange(kw) * e.dilation[1]
-        iy, ix = np.where((iy >= 0) & (iy < height), iy, -1), np.where((ix >= 0) & (ix < width), ix, -1)
-        at = np.where((iy[:, :, None] < 0) | (ix[:, None] < 0), -1, iy[:, :, None] * width + ix[:, None])
-        return at.reshape(len(y), -1)
-
-    @cached_property
-    def per_target(self) -> Int:
-        """Synapses on each target neuron."""
-        size = self.dst[1] * self.dst[2]
-        inside = self._places(*np.divmod(np.arange(size), self.dst[2])) >= 0
-        return (self.on.sum(axis=1) @ inside.T.astype(np.int64)).ravel()
-
-    def pairs(self, first: int, last: int) -> tuple[Int, Int]:
-        """``(target, source)`` of every synapse on a range of targets."""
-        size, per_in = self.dst[1] * self.dst[2], self.edge.w.shape[1]
-        target = np.arange(first, last)
-        out, place = np.divmod(target, size)
-        at = self._places(*np.divmod(place, self.dst[2]))
-        group = out // (self.edge.w.shape[0] // self.edge.groups)
-        channel = group[:, None] * per_in + np.arange(per_in)
-        of = channel[:, :, None] * (self.src[1] * self.src[2]) + at[:, None]
-        on = self.on[out] & (at >= 0)[:, None]
-        to = np.broadcast_to(target[:, None, None], on.shape)
-        return to[on], of[on]
+    def pairs(self, targets: Int) -> tuple[Int, Int]:
+        """``(place, source)`` of every synapse on the targets."""
+        every = span(targets)
+        if isinstance(every, slice):
+            to = np.repeat(np.arange(len(targets)), np.diff(self.pointer[every.start : every.stop + 1]))
+            return to, self.of[self.pointer[every.start] : self.pointer[every.stop]]
+        n = self.per_target[targets]
+        to, begin = np.repeat(np.arange(len(targets)), n), np.cumsum(n) - n
+        return to, self.of[self.pointer[targets][to] + np.arange(len(to)) - begin[to]]

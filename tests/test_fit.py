@@ -109,7 +109,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     monkeypatch.setattr("sys.argv", ["spikeport", "fit", str(net), "--cores"])
     with pytest.raises(SystemExit):
         main()
-    assert "h[1024:2048]" in capsys.readouterr().out
+    assert "h positions 128-255, 8 channels" in capsys.readouterr().out
     monkeypatch.setattr("sys.argv", ["spikeport", "fit", str(net), "--chip", "loihi7"])
     with pytest.raises(SystemExit) as end:
         main()

@@ -40,9 +40,9 @@ def received(
             step = max(1, BLOCK // max(made.sources, len(out[edge.dst])))
             for first in range(0, targets, step):
                 last = min(targets, first + step)
-                to, of = made.pairs(first, last)
+                to, of = made.pairs(np.arange(first, last))
                 ones = np.ones(len(of), np.int32)
-                joined = sparse.coo_array((ones, (of, to - first)), shape=(made.sources, last - first)).tocsr()
+                joined = sparse.coo_array((ones, (of, to)), shape=(made.sources, last - first)).tocsr()
                 out[edge.dst][:, first:last] |= (now @ joined).toarray() > 0
     return out
 
