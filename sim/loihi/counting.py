@@ -62,6 +62,14 @@ class Activity:
         self.flags[name] += (active, wrapped, clipped)
 
 
+def tally(s: Array) -> npt.NDArray[np.int64]:
+    """Messages of each neuron, ``(..., neurons) -> (neurons,)``: how many are not 0."""
+    rows = s.reshape(-1, s.shape[-1])
+    on = rows if rows.dtype == np.int8 and s.size and rows.min() >= 0 and rows.max() <= 1 else rows != 0
+    parts = [on[k : k + 255].view(np.uint8).sum(axis=0, dtype=np.uint8) for k in range(0, len(on), 255)]
+    return np.sum(parts, axis=0, dtype=np.int64) if parts else np.zeros(s.shape[-1], np.int64)
+
+
 def owner(probe: str) -> str:
     """The population of a probe ``"<node>.<variable>"``."""
     return probe.rpartition(".")[0]

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from export.loihi import InputNode, LoihiProgram
 from sim.loihi import plan as plans
-from sim.loihi.counting import Activity, checked, finish, message_type, unwrapped
+from sim.loihi.counting import Activity, checked, finish, message_type, tally, unwrapped
 from sim.loihi.plan import Plan
 from sim.run import Run
 
@@ -212,8 +212,8 @@ def _layerwise(plan: Plan, given: Array, piece: range, activity: Activity) -> No
 def _events(plan: Plan, given: Array, activity: Activity) -> None:
     """Synaptic events: spikes times the non-zero synapses that they visit."""
     program = plan.program
-    each = {n: np.count_nonzero(s, axis=(0, 1)) for n, s in activity.spikes.items()}
-    each[program.input] = plan.outward(program.input, (given != 0).sum(axis=(0, 1)))
+    each = {n: tally(s) for n, s in activity.spikes.items()}
+    each[program.input] = plan.outward(program.input, tally(given))
     for e, fan in zip(program.edges, program.fan_out, strict=True):
         activity.events[e.dst] += int(each[e.src] @ fan)
 

@@ -166,3 +166,22 @@ def add_sparse(
         if exp < 0:
             for j in range(acc.shape[0]):
                 out[row, j] += np.int32((acc[j] if apart else np.int64(np.int32(acc[j]))) >> -exp)
+
+
+@compiled
+def charge(
+    spk: Any, low: Any, high: Any, shift: Any, home: Any, sends: Any, pointer: Any, core: Any, takes: Any,
+    generate: Any, receive: Any,
+) -> None:  # fmt: skip
+    """Seconds that the messages in rows ``low`` to ``high`` of ``spk (T, sources)`` cost each core in each step.
+
+    Row r is charged to row ``r + shift``: ``sends[i]`` to ``generate`` of the core that holds source i, ``takes`` to
+    ``receive`` of each core ``core[pointer[i]:pointer[i + 1]]``.
+    """
+    for t in range(low, high):
+        made, met = generate[t + shift], receive[t + shift]
+        for i in range(spk.shape[1]):
+            if spk[t, i] != 0:
+                made[home[i]] += sends[i]
+                for k in range(pointer[i], pointer[i + 1]):
+                    met[core[k]] += takes[k]
