@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from export.loihi import InputNode, LoihiProgram
 from sim.loihi import plan as plans
-from sim.loihi.counting import Activity, checked, finish, message_type, tally, unwrapped
+from sim.loihi.counting import Activity, checked, finish, message_type, owner, tally, unwrapped
 from sim.loihi.plan import Plan
 from sim.run import Run
 
@@ -162,18 +162,27 @@ def _stepwise(plan: Plan, given: Array, piece: range, activity: Activity) -> Non
     program, steps, which = plan.program, given.shape[1], slice(piece.start, piece.stop, piece.step)
     x = given[which].transpose(1, 0, 2).copy()
     state, quiet = begin(plan, len(piece)), np.zeros_like(x[0])
-    for t in range(steps + max(p.start for p in program.populations.values())):
-        inside = {n: 0 <= t - p.start < steps for n, p in program.populations.items()}
-        before = {n: state.flags[n].copy() for n in inside if not inside[n]}
+    last = max(p.start for p in program.populations.values())
+    kept = [(np.empty((steps + last, *a.shape), a.dtype), a) for a in state.s.values()]
+    asked = [k for k in activity.traces if k[-2:] != ".s"]
+    traced = {k: np.empty((steps + last, len(piece), program.size(owner(k))), np.int32) for k in asked}
+    for t in range(steps + last):
+        outside = (
+            [] if last <= t < steps else [n for n, p in program.populations.items() if not 0 <= t - p.start < steps]
+        )
+        before = {n: state.flags[n].copy() for n in outside}
         _advance(state, x[t] if t < steps else quiet)
-        for n, p in program.populations.items():
-            if not inside[n]:
-                state.flags[n][:] = before[n]
-                continue
-            activity.spikes[n][which, t - p.start] = plan.outward(n, state.s[n])
-            for variable in p.states:
-                if f"{n}.{variable}" in activity.traces:
-                    activity.traces[f"{n}.{variable}"][which, t - p.start] = state.read(n, variable)
+        for n in outside:
+            state.flags[n][:] = before[n]
+        for raster, s in kept:
+            raster[t] = s
+        for k, trace in traced.items():
+            trace[t] = state.read(owner(k), k.rpartition(".")[2])
+    for (n, p), (raster, _) in zip(program.populations.items(), kept, strict=True):
+        activity.spikes[n][which] = plan.outward(n, raster[p.start : p.start + steps]).transpose(1, 0, 2)
+    for k, trace in traced.items():
+        first = program.nodes[owner(k)].start
+        activity.traces[k][which] = trace[first : first + steps].transpose(1, 0, 2)
     with _LOCK:
         for n, flags in state.flags.items():
             activity.add(n, *(int(f) for f in flags))
