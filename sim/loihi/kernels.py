@@ -148,21 +148,24 @@ def add_sparse(
         for i in range(spk.shape[1]):
             if spk[t, i] == 0:
                 continue
-            p = np.int64(spk[t, i]) if graded else np.int64(1)
+            p, begin, end = np.int64(spk[t, i]) if graded else np.int64(1), U(pointer[i]), U(pointer[i + 1])
             if exp < 0:
-                for j in range(pointer[i], pointer[i + 1]):
+                for j in range(begin, end):
                     acc[target[j]] += np.int32(p * w[j]) if apart else p * w[j]
-            elif late.shape[0]:
-                for j in range(pointer[i], pointer[i + 1]):
+                continue
+            scaled = np.int32(p << exp)
+            if late.shape[0]:
+                for j in range(begin, end):
                     to = row + late[j]
                     if ring:
                         to %= ring
                     elif to < 0 or to >= rows:
                         continue
-                    out[to, target[j]] += np.int32((p * w[j]) << exp)
+                    out[to, target[j]] += np.int32(scaled * w[j])
             else:
-                for j in range(pointer[i], pointer[i + 1]):
-                    out[row, target[j]] += np.int32((p * w[j]) << exp)
+                line = out[row]
+                for j in range(begin, end):
+                    line[U(target[j])] += np.int32(scaled * w[j])
         if exp < 0:
             for j in range(acc.shape[0]):
                 out[row, j] += np.int32((acc[j] if apart else np.int64(np.int32(acc[j]))) >> -exp)
