@@ -141,6 +141,29 @@ class LoihiProgram:
             done += ready
         return done
 
+    @cached_property
+    def components(self) -> list[tuple[str, ...]]:
+        """Nodes that feed each other in a loop, and single ones; sources first."""
+        after = {n: {e.dst for e in self.edges if e.src == n} for n in self.nodes}
+        reach: dict[str, set[str]] = {}
+        for n in self.nodes:
+            seen, ring = set(after[n]), set(after[n])
+            while ring:
+                ring = {d for r in ring for d in after[r]} - seen
+                seen |= ring
+            reach[n] = seen
+        done: list[tuple[str, ...]] = []
+        waiting = dict.fromkeys(self.nodes)
+        while waiting:
+            for n in waiting:
+                group = tuple(m for m in waiting if m == n or (m in reach[n] and n in reach[m]))
+                if not any(n in reach[m] for m in waiting if m not in group):
+                    break
+            done.append(group)
+            for m in group:
+                del waiting[m]
+        return done
+
     def check(self) -> None:
         """Ranges of every number, shapes, names. Errors: :class:`ProgramError` naming the node."""
         from export.loihi_check import check

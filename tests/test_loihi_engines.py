@@ -16,7 +16,7 @@ from export.to_loihi import assemble, compile_loihi
 from hardware.loihi import load_profile
 from neuro.neuron import Decay, Law
 from sim import numpy_engine
-from sim.loihi import counting, engine, reference, steps
+from sim.loihi import counting, engine, flow, reference, steps
 
 SEEDS = range(8)
 
@@ -72,10 +72,11 @@ def test_kept_state_goes_on_as_it_was() -> None:
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
 
 
-def test_long_runs_in_pieces_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, x = program("conv", 5)
+@pytest.mark.parametrize("kind", ["conv", "recurrent", "delay"])
+def test_long_runs_in_pieces_and_threads_change_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, x = program(kind, 5)
     want = engine.run(made, x, probes=("o.v",), threads=1)
-    monkeypatch.setattr(engine, "ROWS", 1)
+    monkeypatch.setattr(flow, "ROWS", 1)
     got = engine.run(made, x, probes=("o.v",), threads=2)
     assert (got.probes["o.v"] == want.probes["o.v"]).all()
     assert got.counts == want.counts

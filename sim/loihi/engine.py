@@ -1,8 +1,8 @@
 """The fast engine: event-driven, compiled, equal to :mod:`sim.loihi.reference` to the last bit.
 
-Without loops in the program each population runs over all steps of a sample at once, after its sources, so that one
-weight matrix stays hot; samples share the processor's cores. With loops, and in :func:`step`, it goes chip step by
-chip step. Without numba the same plan runs in numpy (:mod:`sim.loihi.fallback`).
+A run goes through the program population after population (:mod:`sim.loihi.flow`), samples sharing the processor's
+cores; :func:`step` goes chip step by chip step with the state in hand. Without numba the same plan runs in numpy
+(:mod:`sim.loihi.fallback`).
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from export.loihi import InputNode, LoihiProgram
+from export.loihi import LoihiProgram
+from sim.loihi import flow
 from sim.loihi import plan as plans
-from sim.loihi.counting import Activity, checked, finish, message_type, owner, tally, unwrapped
+from sim.loihi.counting import Activity, checked, finish, message_type, tally, unwrapped
 from sim.loihi.plan import Plan
 from sim.run import Run
 
 Array = npt.NDArray[Any]
-ROWS = 2**17
-"""Elements of the input-current buffer of a population (half a MiB, to stay in cache); longer runs go in pieces."""
-NO_TRACE = np.zeros((0, 0, 0), np.int32)
 _PLANS: WeakKeyDictionary[LoihiProgram, dict[bool | None, Plan]] = WeakKeyDictionary()
 _LOCK = Lock()
 
@@ -89,16 +87,15 @@ def run(
     activity = Activity.empty(program, samples, steps, probes)
     given = plan.inward(program.input, x.reshape(samples, steps, -1))
     workers = min(samples, threads or _processors()) if plan.compiled else 1
-    if program.order is None:  # a loop: chip step by chip step, some samples side by side
+    if program.order is None:  # loops take samples side by side
         pieces = [range(k, samples, workers) for k in range(workers)]
-        one: Callable[..., None] = _stepwise
     else:
-        pieces, one = [range(k, k + 1) for k in range(samples)], _layerwise
+        pieces = [range(k, k + 1) for k in range(samples)]
     done, lock = 0, Lock()
 
     def work(piece: range) -> None:
         nonlocal done
-        one(plan, given, piece, activity)
+        flow.run(plan, given, piece, activity)
         with lock:
             done += len(piece)
             if progress is not None:
@@ -150,72 +147,11 @@ def _advance(state: State, x: Array) -> None:
     for start, fire, ring, own, s, flags in state.moves:
         slot = ring[t % len(ring)]
         if t >= start:
-            fire(t, slot, own, s, NO_TRACE, flags)
+            fire(t, slot, own, s, flow.NO_TRACE, flags)
         slot.fill(0)
     for part, sent, ring in state.sends:
         part.ahead(x if sent is None else sent, ring, t)
     state.t += 1
-
-
-def _stepwise(plan: Plan, given: Array, piece: range, activity: Activity) -> None:
-    """Some samples of a program with loops, side by side."""
-    program, steps, which = plan.program, given.shape[1], slice(piece.start, piece.stop, piece.step)
-    x = given[which].transpose(1, 0, 2).copy()
-    state, quiet = begin(plan, len(piece)), np.zeros_like(x[0])
-    last = max(p.start for p in program.populations.values())
-    kept = [(np.empty((steps + last, *a.shape), a.dtype), a) for a in state.s.values()]
-    asked = [k for k in activity.traces if k[-2:] != ".s"]
-    traced = {k: np.empty((steps + last, len(piece), program.size(owner(k))), np.int32) for k in asked}
-    for t in range(steps + last):
-        outside = (
-            [] if last <= t < steps else [n for n, p in program.populations.items() if not 0 <= t - p.start < steps]
-        )
-        before = {n: state.flags[n].copy() for n in outside}
-        _advance(state, x[t] if t < steps else quiet)
-        for n in outside:
-            state.flags[n][:] = before[n]
-        for raster, s in kept:
-            raster[t] = s
-        for k, trace in traced.items():
-            trace[t] = state.read(owner(k), k.rpartition(".")[2])
-    for (n, p), (raster, _) in zip(program.populations.items(), kept, strict=True):
-        activity.spikes[n][which] = plan.outward(n, raster[p.start : p.start + steps]).transpose(1, 0, 2)
-    for k, trace in traced.items():
-        first = program.nodes[owner(k)].start
-        activity.traces[k][which] = trace[first : first + steps].transpose(1, 0, 2)
-    with _LOCK:
-        for n, flags in state.flags.items():
-            activity.add(n, *(int(f) for f in flags))
-
-
-def _layerwise(plan: Plan, given: Array, piece: range, activity: Activity) -> None:
-    """One sample of a program without loops, population after population."""
-    k, program, steps = piece.start, plan.program, given.shape[1]
-    x = given[k]
-    spikes = {program.input: x}
-    for name in program.order or ():
-        node = program.nodes[name]
-        if isinstance(node, InputNode):
-            continue
-        n, ports, own, fire = program.size(name), plan.ports[name], plan.x0[name].copy(), plan.fire(name)
-        s, flags = np.empty((steps, n), message_type(program, name)), np.zeros(3, np.int64)
-        asked = [i for i, v in enumerate(node.states) if f"{name}.{v}" in activity.traces]
-        traces = np.empty((len(node.states), steps if asked else 0, n), np.int32)
-        rows = max(1, min(steps, ROWS // n))
-        buffer = np.empty((ports, rows, n), np.int32)
-        for first in range(0, steps, rows):
-            a = buffer[:, : min(rows, steps - first)]
-            a.fill(0)
-            for e in plan.into[name]:
-                e.add(spikes[e.src], first, a[e.port])
-            part = slice(first, first + a.shape[1])
-            fire(node.start + first, a, own, s[part], traces[:, part], flags)
-        spikes[name] = s
-        activity.spikes[name][k] = plan.outward(name, s)
-        for i in asked:
-            activity.traces[f"{name}.{node.states[i]}"][k] = plan.outward(name, traces[i])
-        with _LOCK:
-            activity.add(name, *(int(f) for f in flags))
 
 
 def _events(plan: Plan, given: Array, activity: Activity) -> None:
