@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+Samples: TypeAlias = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+"""x and labels."""
 NMNIST_S = 0.306
 """About what a recording of N-MNIST lasts (Orchard et al. 2015: three saccades of 0.1 s); a step is its part."""
 
@@ -51,69 +53,51 @@ def train(
     return known[task](checkpoint=checkpoint, epochs=epochs, seed=seed, resume=resume)
 
 
-def _digits(*, checkpoint: Path | None, epochs: int | None, seed: int, resume: bool) -> Trained:
+def _digits(*, epochs: int | None, seed: int, **run: Any) -> Trained:
     """8x8 digits, rate-coded over 8 steps of 1 ms, SLTT."""
     from neuro.data.digits import digits
     from neuro.encode import rate
     from neuro.methods.sltt import SLTT
-    from neuro.models.digits import BATCH, EPOCHS, LEARNING_RATE, STEPS, digits_net
-    from neuro.train import adam, evaluate
-    from neuro.train import train as fit
+    from neuro.models import digits as model
+    from neuro.train import spike_mse
 
     data = digits()
-    x, test = rate(data.train_x, STEPS), rate(data.test_x, STEPS)
-    model = digits_net(seed=seed)
-    start = time.perf_counter()
-    fit(
-        model,
-        (x, data.train_y),
-        method=SLTT(),
-        epochs=epochs or EPOCHS,
-        batch=BATCH,
-        optimizer=adam(LEARNING_RATE),
-        seed=seed,
-        checkpoint=checkpoint,
-        resume=resume,
-        progress=True,
-    )
-    seconds = time.perf_counter() - start
-    model.eval()
-    given = (x, data.train_y)
-    return Trained(model, test.shape[2:], 1e-3, test, data.test_y, evaluate(model, test, data.test_y), seconds, given)
+    given = rate(data.train_x, model.STEPS), data.train_y
+    test = rate(data.test_x, model.STEPS), data.test_y
+    net = model.digits_net(seed=seed)
+    return _fitted(net, given, test, 1e-3, model, epochs=epochs, seed=seed, method=SLTT(), loss=spike_mse, **run)
 
 
-def _nmnist(*, checkpoint: Path | None, epochs: int | None, seed: int, resume: bool) -> Trained:
+def _nmnist(*, epochs: int | None, seed: int, **run: Any) -> Trained:
     """N-MNIST in 8 binary frames of equal time, SLTT; tested on held-out training recordings, then the test ones."""
     from neuro.data.nmnist import binary, frames_by_time, nmnist
     from neuro.data.split import stratified
     from neuro.methods.sltt import SLTT
-    from neuro.models.nmnist import BATCH, EPOCHS, LEARNING_RATE, STEPS, nmnist_net
-    from neuro.train import adam, evaluate, spike_ce
+    from neuro.models import nmnist as model
+    from neuro.train import spike_ce
+
+    recorded, test = nmnist()
+    data = stratified(binary(frames_by_time(recorded, model.STEPS)), recorded.label, test_share=0.2, seed=0)
+    x = np.concatenate([data.test_x, binary(frames_by_time(test, model.STEPS))])
+    held, given = (x, np.concatenate([data.test_y, test.label])), (data.train_x, data.train_y)
+    run |= {"method": SLTT(model.STEPS), "loss": spike_ce}
+    net = model.nmnist_net(seed=seed)
+    return _fitted(net, given, held, NMNIST_S / model.STEPS, model, epochs=epochs, seed=seed, **run)
+
+
+def _fitted(
+    net: nn.Module, given: Samples, test: Samples, dt_s: float, model: Any, *, epochs: int | None, seed: int, **run: Any
+) -> Trained:
+    """Train ``net`` as its ``model`` file says, with a progress bar, and test it."""
+    from neuro.train import adam, evaluate
     from neuro.train import train as fit
 
-    given, test = nmnist()
-    data = stratified(binary(frames_by_time(given, STEPS)), given.label, test_share=0.2, seed=0)
-    x = np.concatenate([data.test_x, binary(frames_by_time(test, STEPS))])
-    labels = np.concatenate([data.test_y, test.label])
-    model = nmnist_net(seed=seed)
     start = time.perf_counter()
-    fit(
-        model,
-        (data.train_x, data.train_y),
-        method=SLTT(STEPS),
-        loss=spike_ce,
-        epochs=epochs or EPOCHS,
-        batch=BATCH,
-        optimizer=adam(LEARNING_RATE),
-        seed=seed,
-        checkpoint=checkpoint,
-        resume=resume,
-        progress=True,
-    )
+    rule = adam(model.LEARNING_RATE)
+    fit(net, given, epochs=epochs or model.EPOCHS, batch=model.BATCH, optimizer=rule, seed=seed, progress=True, **run)
     seconds = time.perf_counter() - start
-    model.eval()
-    trained_on = (data.train_x, data.train_y)
-    return Trained(model, x.shape[2:], NMNIST_S / STEPS, x, labels, evaluate(model, x, labels), seconds, trained_on)
+    net.eval()
+    return Trained(net, test[0].shape[2:], dt_s, *test, evaluate(net, *test), seconds, given)
 
 
 def _xor(*, checkpoint: Path | None, epochs: int | None, seed: int, resume: bool) -> Trained:
