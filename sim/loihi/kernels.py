@@ -181,10 +181,14 @@ def charge(
     Row r is charged to row ``r + shift``: ``sends[i]`` to ``generate`` of the core that holds source i, ``takes`` to
     ``receive`` of each core ``core[pointer[i]:pointer[i + 1]]``.
     """
+    events = np.empty(spk.shape[1] + 1, np.uint64)
     for t in range(low, high):
-        made, met = generate[t + shift], receive[t + shift]
-        for i in range(spk.shape[1]):
-            if spk[t, i] != 0:
-                made[home[i]] += sends[i]
-                for k in range(pointer[i], pointer[i + 1]):
-                    met[core[k]] += takes[k]
+        made, met, line, count = generate[t + shift], receive[t + shift], spk[t], U(0)
+        for i in range(U(spk.shape[1])):
+            events[count] = i
+            count += U(line[i] != 0)
+        for e in range(count):
+            i = events[e]
+            made[U(home[i])] += sends[i]
+            for k in range(U(pointer[i]), U(pointer[i + U(1)])):
+                met[U(core[k])] += takes[k]
