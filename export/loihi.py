@@ -101,11 +101,6 @@ class LoihiProgram:
         """The populations in order: every node that is no input."""
         return {n: node for n, node in self.nodes.items() if not isinstance(node, InputNode)}
 
-    @property
-    def lifs(self) -> dict[str, Lif]:
-        """The CUBA-LIF populations in order."""
-        return {n: node for n, node in self.nodes.items() if isinstance(node, Lif)}
-
     def size(self, node: str) -> int:
         """Number of neurons (or input lines)."""
         return math.prod(self.nodes[node].shape)
@@ -125,21 +120,9 @@ class LoihiProgram:
         return [e.fan_out(self.nodes[e.src].shape, self.nodes[e.dst].shape) for e in self.edges]
 
     @property
-    def synapses(self) -> int:
-        """Non-zero synapses of all connections."""
-        return sum(int(f.sum()) for f in self.fan_out)
-
-    @cached_property
-    def order(self) -> list[str] | None:
-        """Populations so that sources come first, or None where there is a loop."""
-        waiting = {n: {e.src for e in self.into(n)} for n in self.nodes}
-        done: list[str] = []
-        while len(done) < len(waiting):
-            ready = [n for n, s in waiting.items() if n not in done and s <= set(done)]
-            if not ready:
-                return None
-            done += ready
-        return done
+    def loops(self) -> bool:
+        """Does a message come back to where it came from?"""
+        return any(len(c) > 1 for c in self.components) or any(e.src == e.dst for e in self.edges)
 
     @cached_property
     def components(self) -> list[tuple[str, ...]]:

@@ -19,8 +19,25 @@ SignMode: TypeAlias = Literal["mixed", "excitatory", "inhibitory"]
 Port: TypeAlias = Literal["real", "imag"]
 
 
+class _Delayed:
+    """What a connection with a ``delay``, or ``delays`` of each synapse, can say of them."""
+
+    delay: int
+    delays: Int | None
+
+    def delay_range(self) -> tuple[int, int]:
+        """Least and largest delay of a synapse."""
+        d = self.delays
+        return (self.delay, self.delay) if d is None or not d.size else (int(d.min()), int(d.max()))
+
+    @property
+    def delayed(self) -> bool:
+        """Is it a DelayDense or DelaySparse of lava?"""
+        return self.delay > 0 or self.delays is not None
+
+
 @dataclass(frozen=True, eq=False)
-class DenseEdge:
+class DenseEdge(_Delayed):
     """``a = W x`` then ``<< weight_exp``; ``w`` (out, in).
 
     ``delays``: steps per synapse, shaped as ``w``; None delays all of them by ``delay``.
@@ -38,22 +55,12 @@ class DenseEdge:
     port: Port = "real"
     kind: ClassVar[str] = "dense"
 
-    @property
-    def delayed(self) -> bool:
-        """Is it a DelayDense of lava, whose sums wrap otherwise?"""
-        return self.delay > 0 or self.delays is not None
-
     def bins(self) -> list[tuple[int, Int]]:
         """``(delay, weights with only the synapses of that delay)``, delays ascending."""
         if self.delays is None:
             return [(self.delay, self.w)]
         found = np.unique(self.delays[self.w != 0])
         return [(int(d), np.where(self.delays == d, self.w, 0).astype(self.w.dtype)) for d in found]
-
-    def delay_range(self) -> tuple[int, int]:
-        """Least and largest delay of a synapse."""
-        d = self.delays
-        return (self.delay, self.delay) if d is None or not d.size else (int(d.min()), int(d.max()))
 
     def links(self, src: Shape, dst: Shape) -> tuple[Int, Int]:
         """Source and target index of every non-zero synapse."""
@@ -66,7 +73,7 @@ class DenseEdge:
 
 
 @dataclass(frozen=True, eq=False)
-class SparseEdge:
+class SparseEdge(_Delayed):
     """As :class:`DenseEdge`, only the synapses that there are: those of source i at ``pointer[i]:pointer[i + 1]``.
 
     ``target``: which neuron; ``w``: weight; ``delays``: steps of each, or None for ``delay`` of all. A pair of neurons
@@ -116,11 +123,6 @@ class SparseEdge:
         if self.delays is None:
             return [(self.delay, np.arange(len(self.w)))]
         return [(int(d), np.flatnonzero(self.delays == d)) for d in np.unique(self.delays)]
-
-    def delay_range(self) -> tuple[int, int]:
-        """Least and largest delay of a synapse."""
-        d = self.delays
-        return (self.delay, self.delay) if d is None or not d.size else (int(d.min()), int(d.max()))
 
     def links(self, src: Shape, dst: Shape) -> tuple[Int, Int]:
         """Source and target index of every non-zero synapse."""
@@ -208,14 +210,14 @@ def effective(w: Int, sign_mode: SignMode, num_weight_bits: int = 8) -> Int:
     mixed ``(clip(w, -256, 255) >> s) << s`` with ``s = 9 - bits``: always even, rounded down.
     """
     s = 8 - num_weight_bits
-    w = np.asarray(w, np.int32)
+    w = np.clip(w, -256, 256).astype(np.int16)
     if sign_mode == "excitatory":
         out = np.clip(w, 0, 255) >> s << s
     elif sign_mode == "inhibitory":
         out = -(np.clip(-w, 0, 255) >> s << s)
     else:
         out = np.clip(w, -256, 255) >> (s + 1) << (s + 1)
-    return out.astype(np.int16)
+    return np.asarray(out, np.int16)
 
 
 def lava_kernel(w: Int) -> Int:

@@ -156,8 +156,7 @@ def _legal(e: Edge, law: str) -> tuple[Edge, list[Loss]]:
     """The connection with the weights that run, and what that changed."""
     if e.w.size == 0:
         return e, []
-    low, high = int(e.w.min()), int(e.w.max())
-    w = effective(e.w, e.sign_mode, e.num_weight_bits) if low >= -(2**31) and high < 2**31 else e.w
+    w = effective(e.w, e.sign_mode, e.num_weight_bits)
     size = float(np.abs(w.astype(np.int64) - e.w).max())
     if isinstance(e, ConvEdge) and law == "lava":
         lost = []

@@ -115,7 +115,6 @@ def test_counts_of_the_worked_energy_example() -> None:
     made, (x, hidden, output) = worked_example()
     activity = counting.Activity.empty(made, 1, 30, ())
     activity.spikes = {"h": hidden, "o": output}
-    activity.events = {"h": 160 * 12, "o": 178 * 4}
     counts, seconds = counting.count(made, x, activity)
     total = {event: sum(by.values()) for event, by in counts.items()}
     assert total["synaptic_events"] == 2632

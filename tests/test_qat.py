@@ -243,7 +243,7 @@ def test_leak_of_a_parametric_population_lands_on_the_grid() -> None:
     prepared = prepare(net)
     program, equal = agreement(from_torch(prepared, (8,)), spikes(8))
     assert (rounded(program), equal > 0.998) == ([], True)
-    assert program.lifs["1"].dv == round(0.37 * 4096)
+    assert program.populations["1"].dv == round(0.37 * 4096)
 
 
 def test_weights_of_one_sign_use_all_eight_bits() -> None:

@@ -100,7 +100,7 @@ def test_pure_integrator_is_exact_in_its_comparison(fires: Any) -> None:
     w = (RNG.integers(-3, 6, (20, 12)) / 4).astype(np.float64)
     net = one_layer(Law(NoLeak(), 1.0, fires=fires), w)
     program = compile_loihi(net)
-    node = program.lifs["h"]
+    node = program.populations["h"]
     assert node.vth == round(program.scale["h"]) - (fires == ">=")
     assert program.losses == ()
     assert agreement(net, spikes(5, 60, 12, rate=0.2)) == {"h.s": 1.0}
@@ -165,7 +165,7 @@ def test_bias_through_a_decaying_current_is_a_voltage_bias_and_a_first_current()
     w, bias = RNG.integers(-30, 60, (12, 8)) / 64, RNG.integers(-8, 16, 12) / 64
     law = Law(Decay(0.5, 0.5), threshold=2.0, fires=">")
     net = one_layer(law, w, bias)
-    node = compile_loihi(net).lifs["h"]
+    node = compile_loihi(net).populations["h"]
     assert node.u0 is not None
     assert node.bias is not None
     scale = compile_loihi(net).scale["h"]
@@ -178,7 +178,7 @@ def test_rest_away_from_reset_is_a_constant_bias() -> None:
     law = Law(Tau(4.0, decay_input=False, rest=0.5), v_reset=-0.5, fires=">")
     w = RNG.integers(-30, 60, (12, 8)) / 64
     program = compile_loihi(one_layer(law, w))
-    node = program.lifs["h"]
+    node = program.populations["h"]
     assert node.bias is not None
     assert (node.bias.astype(int) << node.bias_exp)[0] == pytest.approx(0.25 * program.scale["h"] * 64, rel=1e-3)
     assert agreement(one_layer(law, w), spikes(4, 60, 8))["h.s"] > 0.995
@@ -299,7 +299,7 @@ def test_subtracting_reset_runs_as_an_extension_and_says_so() -> None:
     assert [x for x in program.losses if "not portable to lava-nc" in x.what]
     assert agreement(net, spikes(4, 60, 8), soft_reset=True) == {"h.s": 1.0}
     exact = one_layer(Law(NoLeak(), reset="subtract"), RNG.integers(0, 6, (12, 8)) / 64)
-    node = compile_loihi(exact, soft_reset=True).lifs["h"]
+    node = compile_loihi(exact, soft_reset=True).populations["h"]
     assert node.subtract == node.vth + 1
     assert agreement(exact, spikes(4, 60, 8), soft_reset=True) == {"h.s": 1.0}
 
@@ -312,7 +312,7 @@ def test_compiling_twice_gives_the_same_program() -> None:
 
 def test_voltage_that_forgets_everything_is_named() -> None:
     program = compile_loihi(one_layer(Law(Decay(0.0, 0.0)), RNG.normal(0, 1, (9, 5))))
-    assert program.lifs["h"].dv == 4095
+    assert program.populations["h"].dv == 4095
     assert [x for x in program.losses if "1/4096" in x.what and x.size == 1 / 4096]
 
 
@@ -363,7 +363,7 @@ def test_a_loop_shorter_than_its_connections_is_refused() -> None:
     with pytest.raises(MappingError, match="a loop has more connections than steps of delay"):
         compile_loihi(Network(nodes, [*edges, Edge("back", "a", 1)]))
     program = compile_loihi(Network(nodes, [*edges, Edge("back", "a", 2)]))
-    assert program.order is None
+    assert program.loops
 
 
 def test_delay_beyond_the_chips_is_refused() -> None:
@@ -397,7 +397,7 @@ def test_bias_before_a_delay_is_refused() -> None:
 )
 def test_numbers_beyond_the_chips_name_the_node(change: Any, message: str) -> None:
     good = compile_loihi(one_layer(Law(), np.ones((1, 1))))
-    node = replace(good.lifs["h"], **change)
+    node = replace(good.populations["h"], **change)
     with pytest.raises(ProgramError, match=message):
         assemble({"in": good.nodes["in"], "h": node}, good.edges, "h")
 

@@ -257,10 +257,6 @@ def run(
         activity.add(name, activity.spikes[name].size, 0, 0)
     for name in activity.traces:
         activity.traces[name][:] = done.found[name]
-    each = {n: np.count_nonzero(s, axis=(0, 1)) for n, s in activity.spikes.items()}
-    each[program.input] = np.count_nonzero(x.reshape(*x.shape[:2], -1), axis=(0, 1))
-    for e, fan in zip(program.edges, program.fan_out, strict=True):
-        activity.events[e.dst] += int(each[e.src] @ fan)
     out = finish(program, x, activity, probes, "lava", began)
     stamp = {"lava-nc": hello["lava"], "lava-python": hello["python"], "lava-numpy": hello["numpy"]}
     notes = [f"{n}: reset 'subtract' ran on our model, no stock lava process has it" for n in soft(program)]

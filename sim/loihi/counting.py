@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 
 @dataclass
 class Activity:
-    """What an engine collects: ``spikes`` and asked ``traces`` (samples, T, neurons), totals per population.
+    """What an engine collects: ``spikes`` and asked ``traces`` (samples, T, neurons), flags per population.
 
     ``spikes`` are messages, int8 or int32 payloads. ``flags[node]``: active updates, wrapped currents, clipped
     voltages.
@@ -34,7 +34,6 @@ class Activity:
     spikes: dict[str, Array]
     traces: dict[str, npt.NDArray[np.int32]]
     flags: dict[str, npt.NDArray[np.int64]]
-    events: dict[str, int]
 
     @classmethod
     def empty(cls, program: LoihiProgram, samples: int, steps: int, probes: Sequence[str]) -> Activity:
@@ -47,7 +46,6 @@ class Activity:
             {n: np.zeros((samples, steps, program.size(n)), message_type(program, n)) for n in program.populations},
             {p: np.zeros((samples, steps, program.size(owner(p))), np.int32) for p in probes if p[-2:] != ".s"},
             {n: np.zeros(3, np.int64) for n in program.populations},
-            dict.fromkeys(program.populations, 0),
         )
 
     def record(self, name: str, k: int, s: Array, state: Mapping[str, Array]) -> None:
@@ -147,8 +145,8 @@ def finish(
 def count(program: LoihiProgram, x: Array, activity: Activity) -> tuple[Counts, float | None]:
     """``(counts, seconds on the chip)``; None where the profile has no timing."""
     samples, steps = x.shape[:2]
-    spikes = {n: (a != 0).reshape(samples * steps, -1) for n, a in {program.input: x, **activity.spikes}.items()}
-    each = {n: s.sum(axis=0, dtype=np.int64) for n, s in spikes.items()}
+    spikes = {n: a.reshape(samples * steps, -1) for n, a in {program.input: x, **activity.spikes}.items()}
+    each = {n: tally(s) for n, s in spikes.items()}
     active = {n: int(f[0]) for n, f in activity.flags.items()}
     updates = {n: samples * steps * program.size(n) for n in active}
     out: Counts = {}
@@ -156,7 +154,6 @@ def count(program: LoihiProgram, x: Array, activity: Activity) -> tuple[Counts, 
         by = out.setdefault(e.event, {})
         by[e.node] = by.get(e.node, 0) + int(each[e.source] @ e.counts)
     out |= {
-        "synaptic_events": dict(activity.events),
         "neuron_updates": updates,
         "neuron_updates_active": active,
         "neuron_updates_inactive": {n: updates[n] - active[n] for n in active},

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from export.loihi import LoihiProgram
 from sim.loihi import flow
 from sim.loihi import plan as plans
-from sim.loihi.counting import Activity, checked, finish, message_type, tally, unwrapped
+from sim.loihi.counting import Activity, checked, finish, message_type, unwrapped
 from sim.loihi.plan import Plan
 from sim.run import Run
 
@@ -87,7 +87,7 @@ def run(
     activity = Activity.empty(program, samples, steps, probes)
     given = plan.inward(program.input, x.reshape(samples, steps, -1))
     workers = min(samples, threads or _processors()) if plan.compiled else 1
-    if program.order is None:  # loops take samples side by side
+    if program.loops:  # they take samples side by side
         pieces = [range(k, samples, workers) for k in range(workers)]
     else:
         pieces = [range(k, k + 1) for k in range(samples)]
@@ -107,7 +107,6 @@ def run(
     else:
         for piece in pieces:
             work(piece)
-    _events(plan, given, activity)
     return finish(program, x, activity, probes, "loihi", began)
 
 
@@ -152,15 +151,6 @@ def _advance(state: State, x: Array) -> None:
     for part, sent, ring in state.sends:
         part.ahead(x if sent is None else sent, ring, t)
     state.t += 1
-
-
-def _events(plan: Plan, given: Array, activity: Activity) -> None:
-    """Synaptic events: spikes times the non-zero synapses that they visit."""
-    program = plan.program
-    each = {n: tally(s) for n, s in activity.spikes.items()}
-    each[program.input] = plan.outward(program.input, tally(given))
-    for e, fan in zip(program.edges, program.fan_out, strict=True):
-        activity.events[e.dst] += int(each[e.src] @ fan)
 
 
 def _processors() -> int:

@@ -169,12 +169,6 @@ def run(
                 m = moments[name]
                 activity.record(name, k, m.s, state.vars[name])
                 activity.add(name, int(m.active.sum()), int(m.wrapped.sum()), int(m.clipped.sum()))
-                for edge, each in zip(program.edges, program.fan_out, strict=True):
-                    if edge.src == name:
-                        activity.events[edge.dst] += int(((m.s != 0) @ each).sum())
-        for edge, each in zip(program.edges, program.fan_out, strict=True):
-            if edge.src == program.input:
-                activity.events[edge.dst] += int(((now != 0) @ each).sum())
         if progress is not None:
             progress((t + 1) / end)
     return finish(program, x, activity, probes, "loihi-reference", began)
