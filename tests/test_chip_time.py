@@ -11,7 +11,7 @@ from loihi_programs import KINDS, program
 from export.loihi import ConvEdge, DenseEdge, InputNode, Lif, LoihiProgram, SparseEdge
 from export.to_loihi import assemble
 from hardware.loihi import load_profile
-from sim.loihi import engine
+from sim.loihi import engine, fallback, timing
 from sim.loihi.arrivals import received
 from sim.loihi.steps import chip_seconds, per_step, with_input_updates
 from sim.loihi.timing import step_seconds, timing_of
@@ -176,3 +176,14 @@ def test_what_is_not_there_is_named() -> None:
     assert per_step(two, x, engine.run(two, x, probes=two.watched)).seconds is None
     with pytest.raises(ValueError, match="none: no figures are public"):
         timing_of(two, "loihi1_sanafe")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_times_are_the_same_without_numba(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, x, done = ran(kind)
+    spikes = rasters(made, x, done)
+    want = [chip_seconds(made, spikes, DAVIES, active) for active in timing.ACTIVE]
+    monkeypatch.setattr(timing, "backend", lambda: fallback)
+    for active, seconds in zip(timing.ACTIVE, want, strict=True):
+        assert seconds.min() > 0
+        assert chip_seconds(made, spikes, DAVIES, active) == pytest.approx(seconds, rel=1e-12)

@@ -6,10 +6,15 @@ in int64. CUBA-LIF runs in float64, where products of a state and a decay are ex
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import sys
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
 
 from export.loihi import Lif
 from sim.loihi import laws
@@ -17,6 +22,27 @@ from sim.loihi.laws import shifted
 
 Array = npt.NDArray[Any]
 TOP = 2.0**23
+
+
+def has_numba(wanted: bool | None = None) -> bool:
+    """Whether to run compiled; None: where numba is installed."""
+    return importlib.util.find_spec("numba") is not None if wanted is None else wanted
+
+
+def backend() -> ModuleType:
+    """:mod:`sim.loihi.kernels`, or this module where there is no numba, for what both have."""
+    return importlib.import_module("sim.loihi.kernels") if has_numba() else sys.modules[__name__]
+
+
+def charge(
+    spk: Array, low: int, high: int, shift: int, home: Array, sends: Array, pointer: Array, core: Array, takes: Array,
+    generate: Array, receive: Array,
+) -> None:  # fmt: skip
+    """As :func:`sim.loihi.kernels.charge`."""
+    sources, cores = len(home), generate.shape[1]
+    on, to = scipy.sparse.csr_array(spk[low:high] != 0), slice(low + shift, high + shift)
+    for into, by_source in ((generate, (sends, home, np.arange(sources + 1))), (receive, (takes, core, pointer))):
+        into[to] += (on @ scipy.sparse.csr_array(by_source, shape=(sources, cores))).toarray()
 
 
 def window(spk: Array, first: int, shift: int, out: Array) -> tuple[Array, Array]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,11 +32,6 @@ from sim.loihi.parts import Part, conv, dense, plain_conv, sparse
 Array = npt.NDArray[Any]
 Fire = Callable[[int, Array, Array, Array, Array, Array], None]
 """``fire(k, a, x, s, traces, flags)``: see :mod:`sim.loihi.fire`."""
-
-
-def has_numba(wanted: bool | None = None) -> bool:
-    """Whether to run compiled; None: where numba is installed."""
-    return importlib.util.find_spec("numba") is not None if wanted is None else wanted
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +71,7 @@ class Plan:
 
 def make(program: LoihiProgram, numba: bool | None = None) -> Plan:
     """The plan of a program; cheap beside a run, and kept with the program by the engine."""
-    compiled = has_numba(numba)
+    compiled = fallback.has_numba(numba)
     order = {n: _channels_last(node.shape) if compiled else None for n, node in program.nodes.items()}
     own, x0 = {}, {}
     for n, p in program.populations.items():

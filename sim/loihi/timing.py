@@ -10,20 +10,18 @@ With every neuron active this is SANA-FE's "simple" timing model. Input lines se
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from export.loihi import InputNode, LoihiProgram
 from export.routes import routes
 from hardware.loihi import DEFAULT_TIMING, Timing, load_profile
-from sim.loihi.arrivals import received, window
+from sim.loihi.arrivals import received
+from sim.loihi.fallback import backend
 
 Array = npt.NDArray[Any]
 Active: TypeAlias = Literal["all", "input", "fired"]
@@ -32,18 +30,9 @@ BLOCK = 2**21
 """Core-steps whose load is computed at a time."""
 
 
-@dataclass(frozen=True)
-class _Load:
-    """What a spike of each neuron makes on each core: CSR of integers."""
-
-    home: Any
-    sent: Any
-    received: Any
-    synapses: dict[str, Any]
-
-
-_LOADS: WeakKeyDictionary[LoihiProgram, dict[str, _Load]] = WeakKeyDictionary()
-_PRICES: WeakKeyDictionary[LoihiProgram, dict[str, dict[str, tuple[Array, ...]]]] = WeakKeyDictionary()
+Price: TypeAlias = tuple[Array, Array, Array, Array, Array]
+"""``(home, sends, pointer, core, takes)``: see :func:`sim.loihi.kernels.charge`."""
+_PRICES: WeakKeyDictionary[LoihiProgram, dict[str, dict[str, Price]]] = WeakKeyDictionary()
 
 
 def timing_of(program: LoihiProgram, timing: str | None = None) -> Timing | None:
@@ -80,60 +69,34 @@ def step_seconds(
     starts = starts or {}
     if steps is None:
         steps = max(len(s) + starts.get(n, 0) for n, s in spikes.items())
-    fires = [n for n in spikes if not isinstance(program.nodes[n], InputNode)]
-    masks = {"all": {}, "fired": {n: spikes[n] for n in fires}}.get(active)
-    if masks is None:
-        masks = received(program, spikes, starts)
+    masks: Mapping[str, Array] = {}
+    if active != "all":
+        fires = {n: s for n, s in spikes.items() if not isinstance(program.nodes[n], InputNode)}
+        masks = fires if active == "fired" else received(program, spikes, starts)
     profile, cores = load_profile(program.profile), 1 + max(int(c.max()) for c in program.placement.values())
     used = np.unique(np.concatenate([np.unique(c) for c in program.placement.values()]))
     barrier = timing.sync_s(len({profile.tile(int(c)) for c in used}))
     neurons = sum(np.bincount(program.placement[n], minlength=cores) for n in program.populations)
-    base = (timing.neuron_s if active == "all" else timing.idle_s) * neurons
-    out, size = np.full(steps, barrier), max(1, BLOCK // cores)
-    if not masks and importlib.util.find_spec("numba") is not None:
-        _charge(program, spikes, timing, starts, np.asarray(base), out, size)
-        return out
-    loads = _loads(program)
+    base = np.asarray((timing.neuron_s if active == "all" else timing.idle_s) * neurons, np.float64)
+    prices, more = _prices(program, timing), timing.neuron_s - timing.idle_s
+    charges = [(s, starts.get(n, 0), prices[n]) for n, s in spikes.items()]
+    charges += [(m, starts.get(n, 0), _at_home(program.placement[n], more)) for n, m in masks.items()]
+    code, out, size = backend(), np.full(steps, barrier), max(1, BLOCK // cores)
     for begin in range(0, steps, size):
         rows = min(steps, begin + size) - begin
-        now = {n: window(s, starts.get(n, 0), begin, rows) for n, s in spikes.items()}
-        busy = {n: window(m, starts.get(n, 0), begin, rows) for n, m in masks.items()}
-        generate = base + sum(now[n] @ loads[n].home for n in fires).toarray() * timing.spike_s
-        generate += sum(now[n] @ loads[n].sent for n in now).toarray() * timing.axon_out_s
-        if busy:
-            generate += sum(busy[n] @ loads[n].home for n in busy).toarray() * (timing.neuron_s - timing.idle_s)
-        receive = sum(now[n] @ loads[n].received for n in now).toarray() * timing.axon_in_s
-        for kind in dict.fromkeys(k for n in now for k in loads[n].synapses):
-            events = sum(now[n] @ loads[n].synapses[kind] for n in now if kind in loads[n].synapses)
-            receive += events.toarray() * timing.synapse(kind)
+        generate, receive = np.tile(base, (rows, 1)), np.zeros((rows, cores))
+        for s, start, (home, sends, pointer, core, takes) in charges:
+            low, high = max(0, begin - start), max(0, min(len(s), begin + rows - start))
+            code.charge(s, low, high, start - begin, home, sends, pointer, core, takes, generate, receive)
         out[begin : begin + rows] += np.maximum(generate, receive).max(axis=1)
     return out
 
 
-def _charge(
-    program: LoihiProgram, spikes: Mapping[str, Array], timing: Timing, starts: Mapping[str, int], base: Array,
-    out: Array, size: int,
-) -> None:  # fmt: skip
-    """Add the slowest core of every step to ``out``: the same sums spike by spike, compiled."""
-    from sim.loihi import kernels
-
-    prices = _prices(program, timing)
-    for begin in range(0, len(out), size):
-        rows = min(len(out), begin + size) - begin
-        generate, receive = np.tile(base.astype(np.float64), (rows, 1)), np.zeros((rows, len(base)))
-        for n, s in spikes.items():
-            start = starts.get(n, 0)
-            low, high = max(0, begin - start), max(0, min(len(s), begin + rows - start))
-            home, sends, pointer, core, takes = prices[n]
-            kernels.charge(s, low, high, start - begin, home, sends, pointer, core, takes, generate, receive)
-        out[begin : begin + rows] += np.maximum(generate, receive).max(axis=1)
-
-
-def _prices(program: LoihiProgram, timing: Timing) -> dict[str, tuple[Array, ...]]:
-    """Per node what :func:`sim.loihi.kernels.charge` takes: seconds of a spike of each neuron, and on which cores."""
+def _prices(program: LoihiProgram, timing: Timing) -> dict[str, Price]:
+    """Per node: seconds that a spike of each neuron takes, and on which cores."""
     known = _PRICES.setdefault(program, {})
     if timing.name not in known:
-        made: dict[str, tuple[Array, ...]] = {}
+        made: dict[str, Price] = {}
         for n, node in program.nodes.items():
             way = routes(program)[n]
             fires = 0.0 if isinstance(node, InputNode) else timing.spike_s
@@ -145,17 +108,7 @@ def _prices(program: LoihiProgram, timing: Timing) -> dict[str, tuple[Array, ...
     return known[timing.name]
 
 
-def _loads(program: LoihiProgram) -> dict[str, _Load]:
-    if program not in _LOADS:
-        _LOADS[program] = {n: _load(program, n) for n in program.nodes}
-    return _LOADS[program]
-
-
-def _load(program: LoihiProgram, name: str) -> _Load:
-    way, home = routes(program)[name], program.placement[name]
-
-    def at_home(each: Array) -> Any:
-        made = (each.astype(np.int32), home, np.arange(len(home) + 1))
-        return sparse.csr_array(made, shape=way.received.shape)
-
-    return _Load(at_home(np.ones(len(home))), at_home(way.messages), way.received, way.synapses)
+def _at_home(home: Array, seconds: float) -> Price:
+    """What an active neuron costs its core on top of an idle one."""
+    n = len(home)
+    return home, np.full(n, seconds), np.zeros(n + 1, np.int64), np.zeros(0, np.int32), np.zeros(0)
