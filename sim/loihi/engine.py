@@ -128,15 +128,14 @@ def step(program: LoihiProgram, state: State | None, x: Array) -> tuple[Array, S
 def begin(plan: Plan, samples: int) -> State:
     """The state before the first chip step."""
     program = plan.program
-    size = {n: program.size(n) for n in program.populations}
-    slots = {n: 1 + max((e.delay for e in plan.into[n]), default=0) for n in size}
+    made = {n: flow.at_rest(plan, n, samples, plan.into[n]) for n in program.populations}
     return State(
         plan,
         0,
-        {n: np.ascontiguousarray(np.repeat(plan.x0[n][:, None], samples, axis=1)) for n in size},
-        {n: np.zeros((slots[n], plan.ports[n], samples, k), np.int32) for n, k in size.items()},
-        {n: np.zeros((samples, k), message_type(program, n)) for n, k in size.items()},
-        {n: np.zeros(3, np.int64) for n in size},
+        {n: x for n, (x, _) in made.items()},
+        {n: ring for n, (_, ring) in made.items()},
+        {n: np.zeros((samples, program.size(n)), message_type(program, n)) for n in made},
+        {n: np.zeros(3, np.int64) for n in made},
     )
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from export.loihi import Population
 from sim.loihi.counting import Activity, message_type
+from sim.loihi.parts import Part
 from sim.loihi.plan import Plan
 
 Array = npt.NDArray[Any]
@@ -36,6 +37,16 @@ def run(plan: Plan, given: Array, piece: range, activity: Activity) -> None:
             _loop(plan, names, spikes, piece, activity)
         else:
             _single(plan, names[0], spikes, piece, activity)
+
+
+def at_rest(plan: Plan, name: str, samples: int, parts: list[Part]) -> tuple[Array, Array]:
+    """Variables ``(variables, samples, neurons)`` and, for the steps to come of ``parts``, the ring of their input.
+
+    ``ring (slots, ports, samples, neurons)``: chip step t has slot ``t % slots``.
+    """
+    slots, n = 1 + max((e.delay for e in parts), default=0), plan.program.size(name)
+    x = np.ascontiguousarray(np.repeat(plan.x0[name][:, None], samples, axis=1))
+    return x, np.zeros((slots, plan.ports[name], samples, n), np.int32)
 
 
 def _single(plan: Plan, name: str, spikes: dict[str, Array], piece: range, activity: Activity) -> None:
@@ -70,12 +81,10 @@ class _Member:
         n, ports = plan.program.size(name), plan.ports[name]
         self.node, self.steps, self.size = plan.program.populations[name], steps, n
         self.fire, self.flags = plan.fire(name, samples), np.zeros(3, np.int64)
-        self.x = np.ascontiguousarray(np.repeat(plan.x0[name][:, None], samples, axis=1))
+        self.x, self.ring = at_rest(plan, name, samples, [e for e in plan.into[name] if e.src in inside])
         self.flat = self.x.reshape(len(self.x), samples * n)
         self.outer = [e for e in plan.into[name] if e.src not in inside]
         self.inner = [e for e in plan.out_of[name] if e.dst in inside]
-        slots = 1 + max((e.delay for e in plan.into[name] if e.src in inside), default=0)
-        self.ring = np.zeros((slots, ports, samples, n), np.int32)
         self.raster = np.empty((steps, samples, n), message_type(plan.program, name))
         self.traces = np.empty((len(self.x), steps if traced else 0, samples, n), np.int32)
         self.rows = max(1, min(steps, 8 * ROWS // (samples * n * ports)))

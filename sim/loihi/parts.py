@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from export.loihi import ConvEdge, DenseEdge, SparseEdge
+from export.loihi import ConvEdge, DenseEdge, Edge, SparseEdge
 from export.lower import convolve
 from export.network import Shape
 from sim.loihi import fallback
@@ -171,48 +172,49 @@ class PlainConv(_Part):
         to += fallback.wrapped(a << self.exp if self.exp >= 0 else a >> -self.exp, 24)
 
 
-def dense(edge: DenseEdge, shift: int, graded: bool, order: dict[str, Array | None], compiled: bool) -> Dense | Plain:
-    """A dense connection of one delay."""
-    head = (edge.src, edge.dst, int(edge.port == "imag"), edge.delay, shift, graded)
-    rows = edge.w.T
-    if not compiled:
-        return Plain(*head, rows, edge.weight_exp, edge.delayed)
+def dense(edge: DenseEdge, shift: int, graded: bool, order: Mapping[str, Array | None]) -> Dense:
+    """A dense connection of one delay, for the compiled engine."""
     source, target = order[edge.src], order[edge.dst]
-    rows = rows if source is None else rows[source]
+    rows = edge.w.T if source is None else edge.w.T[source]
     rows = np.ascontiguousarray(rows if target is None else rows[:, target], np.int16)
     group = 32767 // max(1, -int(rows.min()), int(rows.max()))
-    return Dense(*head, rows, edge.weight_exp, group, edge.delayed)
+    return Dense(*_head(edge, edge.delay, shift, graded), rows, edge.weight_exp, group, edge.delayed)
 
 
-def sparse(
-    edge: SparseEdge, targets: int, shift: int, graded: bool, order: dict[str, Array | None], compiled: bool,
-    apart: bool,
-) -> list[Part]:  # fmt: skip
-    """A sparse connection: one part, or one per delay where the sum of each is rounded or numpy does it."""
-    port, exp = int(edge.port == "imag"), edge.weight_exp
-    as_is, one = order[edge.src] is None and order[edge.dst] is None and edge.sorted, edge.delays is None or exp >= 0
-    late = NOTHING if edge.delays is None else edge.delays.astype(np.int16)
-    last = edge.delay if edge.delays is None else int(late.max(initial=0))
-    head = (edge.src, edge.dst, port, last, shift, graded)
-    if compiled and one and as_is:
-        pointer, target = edge.pointer.astype(np.int64), edge.target.astype(np.int32, copy=False)
-        return [Sparse(*head, pointer, target, late, edge.w.astype(np.int16, copy=False), exp, apart)]
-    of, target = edge.of(), edge.target.astype(np.int64)
-    if compiled:
-        of, target = _placed(of, order[edge.src]), _placed(target, order[edge.dst])
-    sources = len(edge.pointer) - 1
-    if compiled and one:
-        return [Sparse(*head, *_rows(of, target, late, edge.w, sources), exp, apart)]
-    parts: list[Part] = []
+def plain_dense(edge: DenseEdge, shift: int, graded: bool) -> Plain:
+    """A dense connection of one delay, for numpy."""
+    return Plain(*_head(edge, edge.delay, shift, graded), edge.w.T, edge.weight_exp, edge.delayed)
+
+
+def sparse(edge: SparseEdge, shift: int, graded: bool, order: Mapping[str, Array | None], apart: bool) -> list[Sparse]:
+    """Single synapses for the compiled engine: one part, or one per delay where the sum of each is rounded."""
+    exp = edge.weight_exp
+    if edge.delays is None:
+        late, last = NOTHING, edge.delay
+    else:
+        late, last = edge.delays.astype(np.int16), int(edge.delays.max(initial=0))
+    head = _head(edge, last, shift, graded)
+    if exp >= 0 or not len(late):
+        return [Sparse(*head, *_rows(edge, order, late, slice(None)), exp, apart)]
+    return [
+        Sparse(*_head(edge, delay, shift, graded), *_rows(edge, order, NOTHING, which), exp, apart)
+        for delay, which in edge.bins()
+    ]
+
+
+def plain_sparse(edge: SparseEdge, targets: int, shift: int, graded: bool, apart: bool) -> list[Plain]:
+    """Single synapses for numpy: a matrix for each delay."""
+    shape, of, parts = (len(edge.pointer) - 1, targets), edge.of(), []
     for delay, which in edge.bins():
-        head = (edge.src, edge.dst, port, delay, shift, graded)
-        if compiled:
-            parts.append(Sparse(*head, *_rows(of[which], target[which], NOTHING, edge.w[which], sources), exp, apart))
-        else:
-            shape = (sources, targets)
-            w = scipy.sparse.csr_array((edge.w[which].astype(np.int64), (of[which], target[which])), shape)
-            parts.append(Plain(*head, w, exp, apart))
+        synapses = edge.w[which].astype(np.int64), (of[which], edge.target[which])
+        w = scipy.sparse.csr_array(synapses, shape)
+        parts.append(Plain(*_head(edge, delay, shift, graded), w, edge.weight_exp, apart))
     return parts
+
+
+def _head(edge: Edge, delay: int, shift: int, graded: bool) -> tuple[str, str, int, int, int, bool]:
+    """What every part begins with."""
+    return edge.src, edge.dst, int(edge.port == "imag"), delay, shift, graded
 
 
 def _placed(index: Array, order: Array | None) -> Array:
@@ -224,11 +226,18 @@ def _placed(index: Array, order: Array | None) -> Array:
     return np.asarray(inverse[index])
 
 
-def _rows(of: Array, target: Array, late: Array, w: Array, sources: int) -> tuple[Array, Array, Array, Array]:
-    """``(pointer, target, late, w)`` by source, targets rising."""
-    by = np.lexsort((target, of))
-    pointer = np.concatenate([[0], np.cumsum(np.bincount(of, minlength=sources))])
-    return pointer, target[by].astype(np.int32), late[by] if len(late) else late, w[by].astype(np.int16)
+def _rows(
+    edge: SparseEdge, order: Mapping[str, Array | None], late: Array, which: Array | slice
+) -> tuple[Array, Array, Array, Array]:
+    """``(pointer, target, late, w)`` of the synapses ``which``, by source, in the engine's order, targets rising."""
+    source, place = order[edge.src], order[edge.dst]
+    if source is None and place is None and isinstance(which, slice) and edge.sorted:
+        target, w = edge.target.astype(np.int32, copy=False), edge.w.astype(np.int16, copy=False)
+        return edge.pointer.astype(np.int64), target, late, w  # as they are stored
+    of, to = _placed(edge.of()[which], source), _placed(edge.target[which].astype(np.int64), place)
+    by = np.lexsort((to, of))
+    pointer = np.concatenate([[0], np.cumsum(np.bincount(of, minlength=len(edge.pointer) - 1))])
+    return pointer, to[by].astype(np.int32), late[by] if len(late) else late, edge.w[which][by].astype(np.int16)
 
 
 def conv(edge: ConvEdge, src: Shape, dst: Shape, shift: int, graded: bool, exp: int) -> Conv:
@@ -237,13 +246,12 @@ def conv(edge: ConvEdge, src: Shape, dst: Shape, shift: int, graded: bool, exp: 
     pointer, runs = _runs(edge, src, dst, tap_at)
     most = int(np.abs(edge.w.astype(np.int64)).reshape(len(edge.w), -1).sum(axis=1).max())
     kind = np.int64 if graded else np.int16 if most < 2**15 else np.int32
-    head = (edge.src, edge.dst, int(edge.port == "imag"), 0, shift, graded)
-    return Conv(*head, edge, w, pointer, runs, kind, exp)
+    return Conv(*_head(edge, 0, shift, graded), edge, w, pointer, runs, kind, exp)
 
 
 def plain_conv(edge: ConvEdge, src: Shape, shift: int, graded: bool, exp: int) -> PlainConv:
     """A convolution for numpy."""
-    return PlainConv(edge.src, edge.dst, int(edge.port == "imag"), 0, shift, graded, edge, src, exp)
+    return PlainConv(*_head(edge, 0, shift, graded), edge, src, exp)
 
 
 def _taps(edge: ConvEdge) -> tuple[Array, dict[tuple[int, int], int]]:

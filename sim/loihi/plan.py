@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -26,8 +26,8 @@ from export.loihi import (
     Ternary,
 )
 from export.network import Shape
-from sim.loihi import fallback, laws
-from sim.loihi.parts import Part, conv, dense, plain_conv, sparse
+from sim.loihi import fallback, laws, parts
+from sim.loihi.parts import Part
 
 Array = npt.NDArray[Any]
 Fire = Callable[[int, Array, Array, Array, Array, Array], None]
@@ -131,16 +131,22 @@ def _compiled(p: Population, n: int) -> Fire:
     return run
 
 
-def _parts(program: LoihiProgram, edge: Edge, order: dict[str, Array | None], compiled: bool) -> list[Part]:
-    source = program.nodes[edge.src]
-    graded = edge.num_message_bits > 0 and source.graded  # the others send 0 and 1
-    shift = 1 + source.start - program.nodes[edge.dst].start
+def _parts(program: LoihiProgram, edge: Edge, order: dict[str, Array | None], compiled: bool) -> Sequence[Part]:
+    src, dst = program.nodes[edge.src], program.nodes[edge.dst]
+    graded = edge.num_message_bits > 0 and src.graded  # the others send 0 and 1
+    shift = 1 + src.start - dst.start
     if isinstance(edge, ConvEdge):
         exp = edge.weight_exp if program.law == "hw" else 0
-        if not compiled:
-            return [plain_conv(edge, source.shape, shift, graded, exp)]
-        return [conv(edge, source.shape, program.nodes[edge.dst].shape, shift, graded, exp)]
-    if isinstance(edge, DenseEdge) and edge.delays is None:
-        return [dense(edge, shift, graded, order, compiled)]
-    listed = SparseEdge.of_dense(edge) if isinstance(edge, DenseEdge) else edge
-    return sparse(listed, program.size(edge.dst), shift, graded, order, compiled, isinstance(edge, DenseEdge))
+        if compiled:
+            return [parts.conv(edge, src.shape, dst.shape, shift, graded, exp)]
+        return [parts.plain_conv(edge, src.shape, shift, graded, exp)]
+    apart = isinstance(edge, DenseEdge)
+    if isinstance(edge, DenseEdge):
+        if edge.delays is None and compiled:
+            return [parts.dense(edge, shift, graded, order)]
+        if edge.delays is None:
+            return [parts.plain_dense(edge, shift, graded)]
+        edge = SparseEdge.of_dense(edge)
+    if compiled:
+        return parts.sparse(edge, shift, graded, order, apart)
+    return parts.plain_sparse(edge, math.prod(dst.shape), shift, graded, apart)
