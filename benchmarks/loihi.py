@@ -4,8 +4,8 @@
     B   28x28x1 - conv 5x5x16 stride 2 - conv 3x3x32 stride 2 - 10, 10 % input
     R   A with a recurrent hidden layer
 
-In every round lava-nc (its own running: no start, no building) and the engines take turns on the same input, and the
-ratio of a round is of neighbours in time. What lava fires is compared with what the engines fire, and final u and v,
+In every round lava-nc (its own running: no start, no building; one run) and the engines (median of a few runs, which
+together are still shorter) take turns on the same input, and the ratio of a round is of neighbours in time. What lava fires is compared with what the engines fire, and final u and v,
 before anything is timed. ``mlp_vs_lava`` and ``conv_vs_lava``: one thread of the compiled engine; ``numpy_vs_lava``:
 the engine without numba, on A; ``whole_vs_lava``: A with counting, timing and everything else that a run does.
 ``step_us``: one chip step of A in a closed loop.
@@ -20,6 +20,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,9 @@ def net_b(rng: np.random.Generator) -> LoihiProgram:
     return assemble(nodes, [first, second, DenseEdge("b", "o", w3, "mixed")], "o")
 
 
-def best(work: Callable[[], float], repeats: int) -> float:
-    """Least seconds of some runs."""
-    return min(work() for _ in range(repeats))
+def typical(work: Callable[[], float], repeats: int) -> float:
+    """Median seconds of some runs."""
+    return float(np.median([work() for _ in range(repeats)]))
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -115,9 +116,9 @@ def measure(name: str, program: LoihiProgram, steps: int, rounds: int, lava: Cli
     engine.run(program, one[:, :4])
     out: dict[str, Any] = {"steps": steps, "events_per_step": agree(name, program, one, lava)}
     rows: dict[str, Callable[[], float]] = {
-        "compiled": lambda: best(lambda: engine.run(program, one, threads=1).wall_s, 5),
-        "compiled, the whole run": lambda: best(lambda: wall(lambda: engine.run(program, one, threads=1)), 5),
-        "numpy": lambda: best(lambda: engine.run(program, one, threads=1, numba=False).wall_s, 2),
+        "compiled": lambda: typical(lambda: engine.run(program, one, threads=1).wall_s, 5),
+        "compiled, the whole run": lambda: typical(lambda: wall(lambda: engine.run(program, one, threads=1)), 5),
+        "numpy": lambda: typical(lambda: engine.run(program, one, threads=1, numba=False).wall_s, 2),
         "reference": lambda: reference.run(program, one[:, : steps // 10]).wall_s * 10,
     }
     seconds: dict[str, list[float]] = {k: [] for k in ("lava-nc", *rows)}
@@ -134,7 +135,8 @@ def measure(name: str, program: LoihiProgram, steps: int, rounds: int, lava: Cli
                 out[k]["vs_lava"] = spread([a / b for a, b in zip(seconds["lava-nc"], s, strict=True)])
             show(name, k, out[k])
     for threads in (1, 2):
-        rate = 8 * steps / best(lambda t=threads: engine.run(program, x, threads=t).wall_s, rounds)  # type: ignore[misc]
+        several = partial(engine.run, program, x, threads=threads)
+        rate = 8 * steps / typical(lambda run=several: run().wall_s, rounds)
         out[f"8 samples, {threads} threads"] = {"steps_per_s": rate, "vs_lava": None}
         show(name, f"8 samples, {threads} threads", out[f"8 samples, {threads} threads"])
     return out

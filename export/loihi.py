@@ -122,7 +122,11 @@ class LoihiProgram:
     @property
     def loops(self) -> bool:
         """Does a message come back to where it came from?"""
-        return any(len(c) > 1 for c in self.components) or any(e.src == e.dst for e in self.edges)
+        return any(self.looped(c) for c in self.components)
+
+    def looped(self, component: tuple[str, ...]) -> bool:
+        """Whether it is a loop, or a single node that does not feed itself."""
+        return len(component) > 1 or any(e.src == e.dst == component[0] for e in self.edges)
 
     @cached_property
     def components(self) -> list[tuple[str, ...]]:

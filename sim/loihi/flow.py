@@ -33,7 +33,7 @@ def run(plan: Plan, given: Array, piece: range, activity: Activity) -> None:
     for names in program.components:
         if names[0] == program.input:
             continue
-        if len(names) > 1 or any(e.src == names[0] for e in plan.into[names[0]]):
+        if program.looped(names):
             _loop(plan, names, spikes, piece, activity)
         else:
             _single(plan, names[0], spikes, piece, activity)
