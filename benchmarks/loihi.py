@@ -7,7 +7,7 @@
 In every round lava-nc (its own running: no start, no building; one run) and the engines (median of a few runs, which
 together are still shorter) take turns on the same input, and the ratio of a round is of neighbours in time. What lava
 fires is compared with what the engines fire, and final u and v, before anything is timed.
-``mlp_vs_lava`` and ``conv_vs_lava``: one thread of the compiled engine; ``numpy_vs_lava``: the engine without numba, on A;
+``mlp_vs_lava`` and ``conv_vs_lava``: one thread of the compiled engine; ``numpy_vs_lava``: without numba, on A;
 ``whole_vs_lava``: A with counting, timing and everything else that a run does.
 ``step_us``: one chip step of A in a closed loop.
 ``python benchmarks/loihi.py [--quick]``; 'spikeport lava setup' first, else the engines are timed alone.
