@@ -67,11 +67,11 @@ def from_nir(
     """
     path = isinstance(source, str | Path)
     raw = read_nir(source) if path else graph_dict(source)
-    meta = raw.get("metadata") if isinstance(raw.get("metadata"), dict) else {}
-    label = name or str((meta or {}).get("name") or (Path(source).stem if path else "nir"))
+    meta = _meta(raw)
+    label = name or str(meta.get("name") or (Path(source).stem if path else "nir"))
     told = {"dt_s": dt_s, "reset": reset, "fires": fires, "discretization": discretization}
     with np.errstate(all="ignore"):  # Network.check names what is not finite
-        network = _Builder(label, raw, dict(meta or {}), told).build()
+        network = _Builder(label, raw, meta, told).build()
     return _single(network) if float32 else network
 
 
