@@ -201,6 +201,12 @@ def test_what_a_hand_changes_wins_over_our_metadata() -> None:
     assert node.law.charge == Tau(5.0)
     told = from_nir(to_nir(net).graph, fires=">=")
     assert "fires '>=' taken instead of the file's '>'" in " ".join(x.what for x in told.losses)
+    soft = Spiking(Law(Tau(3.0), reset="subtract", fires=">"))
+    nodes = {"in": Input((3,)), "s": net.nodes["s"], "t": soft, "out": Output()}
+    mixed = Network.sequential(nodes, dt_s=DT)
+    assert [(x.node, x.what) for x in from_nir(to_nir(mixed).graph, reset="hard").losses] == [
+        ("t", "reset 'hard' taken instead of the file's 'soft'")
+    ]
 
 
 def test_losses_of_the_export_name_what_nir_cannot_say() -> None:
