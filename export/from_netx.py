@@ -12,16 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from export.loihi import (
-    InputNode,
-    LoihiProgram,
-)
+from export.loihi import InputNode, LoihiProgram
 from export.network import Shape
 from export.netx_build import Builder, Settings, add_layer
-from export.netx_file import Layer, Reader, opened
-from export.netx_layers import (
-    SPIKE_EXP,
-)
+from export.netx_file import NOTE, NOTE_VERSION, Layer, Reader, opened
+from export.netx_layers import SPIKE_EXP
 from export.package import PackageError
 from export.program import MappingError
 from export.to_loihi import assemble
@@ -92,7 +87,7 @@ def input_transform(path: str | Path) -> tuple[int, int]:
 
 def _note(reader: Reader) -> dict[str, Any]:
     """What :mod:`export.to_netx` left, checked."""
-    note = reader.note("spikeport")
+    note = reader.note(NOTE)
     try:
         for layer in note.get("layers", []):
             layer |= {
@@ -101,11 +96,11 @@ def _note(reader: Reader) -> dict[str, Any]:
                 "shape": tuple(int(n) for n in layer["shape"]),
                 "scale": None if layer.get("scale") is None else float(layer["scale"]),
             }
-        if note and (note["version"] != 1 or not float(note["dt_s"]) > 0):
+        if note and (note["version"] != NOTE_VERSION or not float(note["dt_s"]) > 0):
             raise ValueError("another version")
     except (KeyError, TypeError, ValueError, AttributeError):
         raise PackageError(
-            f"{reader.path}: dataset 'spikeport' is of another version; delete it or export again"
+            f"{reader.path}: dataset '{NOTE}' is of another version; delete it or export again"
         ) from None
     return note
 

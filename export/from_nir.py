@@ -67,11 +67,11 @@ def from_nir(
     """
     path = isinstance(source, str | Path)
     raw = read_nir(source) if path else graph_dict(source)
-    meta = raw.get("metadata") if isinstance(raw.get("metadata"), dict) else {}
-    label = name or str((meta or {}).get("name") or (Path(source).stem if path else "nir"))
+    meta = _meta(raw)
+    label = name or str(meta.get("name") or (Path(source).stem if path else "nir"))
     told = {"dt_s": dt_s, "reset": reset, "fires": fires, "discretization": discretization}
     with np.errstate(all="ignore"):  # Network.check names what is not finite
-        network = _Builder(label, raw, dict(meta or {}), told).build()
+        network = _Builder(label, raw, meta, told).build()
     return _single(network) if float32 else network
 
 
@@ -105,6 +105,7 @@ class _Builder:
         self.known = flat.nodes
         self._ask()
         dt = self._dt()
+        self._overruled(self.label, self.meta)
         start = self._one("Input")
         self._one("Output")
         early = {n for n, r in self.known.items() if r["type"] == "Delay" and delay_steps(n, r, dt)[0].min() > 0}
@@ -163,13 +164,14 @@ class _Builder:
             dt = math.nan
         if not math.isfinite(dt) or dt <= 0:
             raise MappingError(f"{self.label}: dt_s must be positive seconds, got {value!r}")
-        for key, own in META.items():
-            there = self.meta.get(own)
-            if self.told[key] is not None and there is not None and not np.all(np.asarray(there) == self.told[key]):
-                self.losses.append(
-                    Loss(self.label, f"{key} {self.told[key]!r} taken instead of the file's {there!r}", 1.0)
-                )
         return dt
+
+    def _overruled(self, owner: str, meta: Mapping[str, Any]) -> None:
+        """Losses for what the caller told otherwise than the metadata of ``owner``."""
+        for key, own in META.items():
+            there = meta.get(own)
+            if self.told[key] is not None and there is not None and not np.all(np.asarray(there) == self.told[key]):
+                self.losses.append(Loss(owner, f"{key} {self.told[key]!r} taken instead of the file's {there!r}", 1.0))
 
     def _one(self, kind: str) -> str:
         found = sorted(n for n, r in self.known.items() if r["type"] == kind)
@@ -222,6 +224,7 @@ class _Builder:
         meta = _meta(raw)
         own = {k: self._value(k, meta) or self._value(k, self.meta) for k in ("discretization", "reset", "fires")}
         step = Step(dt, own["discretization"] or "euler", own["reset"] or "hard", own["fires"] or ">")
+        self._overruled(name, {k: v for k, v in meta.items() if k not in self.meta})  # once where all agree
         read = told_law(read_population(name, raw, shape, step), _law(name, meta))
         if not isinstance(read.gain, float) or read.gain != 1.0:
             self.gains[name] = read.gain

@@ -66,6 +66,7 @@ __all__ = [
     "SumPool2d",
     "Weighted",
     "floats",
+    "sources_first",
 ]
 
 FORMAT = "spikeport-network"
@@ -154,21 +155,11 @@ class Network:
 
     @cached_property
     def _order(self) -> list[str]:
-        place = {n: k for k, n in enumerate(self.nodes)}
-        waiting = {n: 0 if self.early(n) else sum(e.delay == 0 for e in self.sources(n)) for n in self.nodes}
-        ready = [place[n] for n, k in waiting.items() if k == 0]
-        heapq.heapify(ready)
-        names, done = list(self.nodes), []
-        while ready:
-            name = names[heapq.heappop(ready)]
-            done.append(name)
-            for e in self.targets(name):
-                if e.delay == 0 and not self.early(e.dst):
-                    waiting[e.dst] -= 1
-                    if waiting[e.dst] == 0:
-                        heapq.heappush(ready, place[e.dst])
-        if len(done) < len(names):
-            loop = ", ".join(sorted(set(names) - set(done)))
+        done = sources_first(
+            list(self.nodes), [(e.src, e.dst) for e in self.edges if e.delay == 0 and not self.early(e.dst)]
+        )
+        if len(done) < len(self.nodes):
+            loop = ", ".join(sorted(set(self.nodes) - set(done)))
             raise NetworkError(f"{self.name}: cycle without delay through {loop}; give one of its edges delay >= 1")
         return done
 
@@ -290,6 +281,26 @@ class Network:
         if len(names) != 1:
             raise NetworkError(f"{self.name}: needs exactly one {kind.__name__} node, has {len(names)}: {names}")
         return names[0]
+
+
+def sources_first(names: Sequence[str], arcs: Sequence[tuple[str, str]]) -> list[str]:
+    """``names`` in an order of execution, ties by their place; what lies on a cycle or behind one is left out."""
+    place = {n: k for k, n in enumerate(names)}
+    waiting = dict.fromkeys(names, 0)
+    after: dict[str, list[str]] = {}
+    for a, b in arcs:
+        waiting[b] += 1
+        after.setdefault(a, []).append(b)
+    ready = [place[n] for n, k in waiting.items() if k == 0]
+    done: list[str] = []
+    while ready:
+        name = names[heapq.heappop(ready)]
+        done.append(name)
+        for b in after.get(name, ()):
+            waiting[b] -= 1
+            if waiting[b] == 0:
+                heapq.heappush(ready, place[b])
+    return done
 
 
 def _node_dict(name: str, node: Node, arrays: Arrays) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from export.loihi import (
     Sigma,
     SigmaDelta,
     SignMode,
+    SparseEdge,
 )
-from export.loihi import SparseEdge as Sparse
 from export.network import Loss, Shape
 from export.netx_file import Layer
 from export.netx_layers import (
@@ -130,7 +130,8 @@ def _input(b: Builder, layer: Layer) -> None:
     n = int(np.prod(b.shape))
     name, each = b.name(layer, "input"), np.arange(n + 1)
     ones = np.ones(n, np.int16)
-    b.edges.append(Sparse(b.last, name, each, each[:-1].astype(np.int32), ones, "excitatory", num_message_bits=b.bits))
+    edge = SparseEdge(b.last, name, each, each[:-1].astype(np.int32), ones, "excitatory", num_message_bits=b.bits)
+    b.edges.append(edge)
     _add(b, layer, name, node)
 
 

@@ -8,15 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from export.loihi import (
-    Delta,
-    Int,
-    Lif,
-    LoihiProgram,
-    SigmaDelta,
-)
+from export.loihi import Delta, Int, Lif, LoihiProgram, SigmaDelta
 from export.network import Loss
-from export.netx_layers import SPIKE_EXP
+from export.netx_layers import BIAS_EXP, SPIKE_EXP, shifted
 from export.netx_plan import Step
 from export.program import MappingError
 
@@ -114,8 +108,7 @@ def _bias(node: Any) -> Int:
     wide = node.bias.astype(np.int64)
     if isinstance(node, SigmaDelta):
         return wide
-    full = wide << node.bias_exp if node.bias_exp > 0 else wide >> -node.bias_exp
-    return -(-full >> 6)
+    return -(-shifted(wide, node.bias_exp) >> BIAS_EXP)
 
 
 def _fires(node: Lif, steps: int) -> bool:

@@ -17,6 +17,9 @@ from export.loihi import Int
 from export.network import Shape
 from export.package import MAX_ARRAY_BYTES, PackageError
 
+NOTE = "spikeport"
+"""Dataset in which :mod:`export.to_netx` leaves what the layout has no place for."""
+NOTE_VERSION = 1
 MAX_LAYERS = 1024
 MAX_NEURONS = 2**26
 MAX_NOTE_BYTES = 2**20

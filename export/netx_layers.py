@@ -30,6 +30,11 @@ GRADED_BITS = 16
 """Message bits that the loader gives a sigma-delta layer."""
 
 
+def shifted(a: Int, exp: int) -> Int:
+    """``a`` times ``2**exp``, fractions cut as a shift to the right cuts them."""
+    return a << exp if exp > 0 else a >> -exp
+
+
 class UnloadableError(ValueError):
     """Weights that the loader cannot take or would destroy; says why."""
 

@@ -24,7 +24,7 @@ from export.loihi import (
     SparseEdge,
     effective,
 )
-from export.netx_layers import DECAY_BITS, STATE_EXP, UnloadableError, loaded
+from export.netx_layers import DECAY_BITS, STATE_EXP, UnloadableError, loaded, shifted
 from export.program import MappingError
 
 
@@ -150,7 +150,7 @@ def matrix(program: LoihiProgram, name: str, edges: Sequence[Edge]) -> tuple[Int
     total, late, used = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool)
     for edge in edges:
         w, delays = _dense(edge, shape)
-        scaled = w << edge.weight_exp if edge.weight_exp > 0 else w >> -edge.weight_exp
+        scaled = shifted(w, edge.weight_exp)
         if edge.weight_exp < 0 and (scaled << -edge.weight_exp != w).any():
             raise MappingError(
                 f"{edge.src} -> {name}: weight_exp {edge.weight_exp} leaves fractions of a weight, netx has none; "

@@ -7,12 +7,12 @@ edge takes one step, as snnTorch's recurrent layers do: an edge closes a loop wh
 
 from __future__ import annotations
 
-import heapq
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from export.network import Loss, NetworkError
+from export.network import Loss, NetworkError, sources_first
 from export.nir_file import Raw
 from export.program import MappingError
 
@@ -35,20 +35,25 @@ def flatten(graph: Raw, name: str) -> Flat:
     _add(graph, "", flat, name)
     if len(flat.nodes) > MAX_NODES:
         raise NetworkError(f"{name}: has {len(flat.nodes)} nodes, at most {MAX_NODES} are read; a node is a population")
+    _once(flat)
     for node in [n for n, raw in flat.nodes.items() if raw["type"] == "port"]:
         before = [a for a, b in flat.edges if b == node]
         after = [b for a, b in flat.edges if a == node]
         flat.edges = [(a, b) for a, b in flat.edges if node not in (a, b)] + [(a, b) for a in before for b in after]
         del flat.nodes[node]
-    once = list(dict.fromkeys(flat.edges))
-    for a, b in once:
-        times = flat.edges.count((a, b)) if len(once) < len(flat.edges) else 1
-        if times > 1:
-            flat.losses.append(
-                Loss(b, f"the edge from {a} stands more than once and is taken once; times left out", times - 1)
-            )
-    flat.edges = once
+        _once(flat)  # here, not at the end: copies would multiply from port to port
     return flat
+
+
+def _once(flat: Flat) -> None:
+    """Leaves out copies of edges."""
+    times = Counter(flat.edges)
+    for (a, b), k in times.items():
+        if k > 1:
+            flat.losses.append(
+                Loss(b, f"the edge from {a} stands more than once and is taken once; times left out", k - 1)
+            )
+    flat.edges = list(times)
 
 
 def _add(graph: Raw, prefix: str, flat: Flat, owner: str) -> None:
@@ -180,23 +185,8 @@ def cyclic(edges: Sequence[Arc]) -> set[str]:
 
 def ordered(names: Sequence[str], edges: Sequence[Arc]) -> list[str]:
     """Sources first, ties by name: the same for any order in the file."""
-    waiting: dict[str, set[str]] = {n: set() for n in names}
-    after: dict[str, list[str]] = {n: [] for n in names}
-    for a, b in edges:
-        waiting[b].add(a)
-        after[a].append(b)
-    ready = [n for n, w in waiting.items() if not w]
-    heapq.heapify(ready)
-    done: list[str] = []
-    while ready:
-        n = heapq.heappop(ready)
-        done.append(n)
-        for b in after[n]:
-            if n in waiting[b]:
-                waiting[b].discard(n)
-                if not waiting[b]:
-                    heapq.heappush(ready, b)
-    if len(done) < len(waiting):
+    done = sources_first(sorted(names), edges)
+    if len(done) < len(names):
         loop = ", ".join(sorted(set(names) - set(done)))
         raise MappingError(f"loop without a delay through {loop}; put a Delay into it")
     return done

@@ -31,6 +31,7 @@ import numpy.typing as npt
 
 from export.network import Integrator, NetworkError, Shape, Spiking
 from export.nir_file import Raw
+from export.nir_split import MAX_GROUPS, TAUS
 from export.program import MappingError
 from neuro.neuron import Charge, Decay, Law, NoLeak, Rate, Tau
 
@@ -122,9 +123,10 @@ def _trim(shape: Shape) -> Shape:
 def _one(name: str, key: str, value: Value) -> float:
     if isinstance(value, float):
         return value
+    beyond = f", at more than {MAX_GROUPS} values or in several axes" if key in TAUS else ""
     raise MappingError(
-        f"{name}: {key} differs between its neurons, {value.min():g} to {value.max():g}, at more than 64 values or in "
-        "several axes; split it into populations of one value each, or train one for all"
+        f"{name}: {key} differs between its neurons, {value.min():g} to {value.max():g}{beyond}; split it into "
+        "populations of one value each, or train one for all"
     )
 
 

@@ -24,6 +24,7 @@ from export.network import (
     Scale,
     Shape,
     SumPool2d,
+    Weighted,
 )
 from export.nir_file import Raw
 from export.program import MappingError
@@ -83,7 +84,7 @@ def delay_steps(name: str, raw: Raw, dt: float) -> tuple[npt.NDArray[np.int64], 
 
 def fold_gain(node: Node, gain: float | npt.NDArray[np.float64]) -> Node | None:
     """``node`` with its output times ``gain``, a number or one a target; None where its weights cannot hold it."""
-    if not isinstance(node, Linear | Conv1d | Conv2d):
+    if not isinstance(node, Weighted):
         return None
     rows = np.asarray(gain, np.float64)
     if rows.ndim > 1:  # (c, ...): one number a channel, or none

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -223,12 +224,12 @@ class Delay:
     steps: Int
     kind: ClassVar[str] = "delay"
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """Longest delay."""
         return int(self.steps.max())
 
-    @property
+    @cached_property
     def early(self) -> bool:
         """Every element waits: the node speaks before it hears, so that a cycle may go through it."""
         return bool(self.steps.min() > 0)
@@ -267,7 +268,7 @@ class Spiking:
 class Integrator:
     """A population that does not spike, a readout: ``h = charge(v[t-1], x[t]);  v[t] = h;  y[t] = v[t] + offset``.
 
-    ``v`` begins at the charge's ``rest`` (0 where it has none), a current at 0.
+    ``v`` begins at :attr:`rest`, a current at 0.
     """
 
     charge: Charge = field(default_factory=NoLeak)
@@ -285,11 +286,15 @@ class Integrator:
         if not math.isfinite(self.offset):
             raise ValueError(f"offset must be finite, got {self.offset}")
 
+    @property
+    def rest(self) -> float:
+        """That of the charge, 0 where it has none."""
+        return self.charge.rest if isinstance(self.charge, Tau | Rate) else 0.0
+
     def initial(self, like: Array) -> State:
         """State before the first step, shaped as ``like``."""
         zero = like * 0.0
-        rest = self.charge.rest if isinstance(self.charge, Tau | Rate) else 0.0
-        return (zero + rest, zero)[: self.charge.states]
+        return (zero + self.rest, zero)[: self.charge.states]
 
     def step(self, state: State, x: Array) -> tuple[Array, State]:
         """One step: ``(state, input) -> (y, state)``."""

@@ -173,11 +173,7 @@ class Step:
         )  # fmt: skip
 
     def _integrator(self, name: str, node: Integrator, x: str) -> str:
-        rest = node.charge.rest if isinstance(node.charge, Tau | Rate) else 0.0
-        self.states.append(State(f"{name}.v", self.shapes[name], rest))
-        if isinstance(node.charge, Decay):
-            self.states.append(State(f"{name}.i", self.shapes[name], 0.0))
-        h = self._charge(name, node.charge, x)
+        h = self._charge(name, node.charge, node.rest, x)
         self.emit("Identity", [h], f"{name}.v.next")
         return self.emit("Add", [h, self.scalar(f"{name}.offset", node.offset)], f"{name}.out") if node.offset else h
 
@@ -245,11 +241,7 @@ class Step:
         self.emit("Concat", [kept, new], f"{line}.next", axis=1)
 
     def _neurons(self, name: str, law: Law, x: str) -> str:
-        shape = self.shapes[name]
-        self.states.append(State(f"{name}.v", shape, law.v_reset))
-        if isinstance(law.charge, Decay):
-            self.states.append(State(f"{name}.i", shape, 0.0))
-        h = self._charge(name, law.charge, x)
+        h = self._charge(name, law.charge, law.v_reset, x)
         threshold = self.scalar(f"{name}.threshold", law.threshold)
         compare = "GreaterOrEqual" if law.fires == ">=" else "Greater"
         fired = self.emit(compare, [h, threshold], f"{name}.fired")
@@ -261,7 +253,11 @@ class Step:
             self.emit("Sub", [h, drop], f"{name}.v.next")
         return s
 
-    def _charge(self, name: str, charge: Charge, x: str) -> str:
+    def _charge(self, name: str, charge: Charge, start: float, x: str) -> str:
+        """h; ``start``: v before the first step."""
+        self.states.append(State(f"{name}.v", self.shapes[name], start))
+        if isinstance(charge, Decay):
+            self.states.append(State(f"{name}.i", self.shapes[name], 0.0))
         v = self.named(f"{name}.v")
         if isinstance(charge, NoLeak):
             return self.emit("Add", [v, x], f"{name}.h")

@@ -25,15 +25,14 @@ import numpy.typing as npt
 from export.loihi import ConvEdge, Delta, Edge, Int, Lif, LoihiProgram, ResonateFire, Sigma
 from export.network import Loss, Network, Shape
 from export.netx_call import Arguments, arguments, late_bias
-from export.netx_layers import BIAS_EXP, written_decay
+from export.netx_file import NOTE, NOTE_VERSION
+from export.netx_layers import BIAS_EXP, shifted, written_decay
 from export.netx_plan import Step, chain
 from export.package import digest, write_bytes
 from export.program import MappingError, Usage
 from export.to_loihi import compile_loihi
 
 Datasets = dict[str, npt.NDArray[Any]]
-NOTE = "spikeport"
-NOTE_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +229,7 @@ def _bias(step: Step) -> Datasets:
         return {}
     wide = bias.astype(np.int64)
     if isinstance(node, Lif):
-        full = wide << node.bias_exp if node.bias_exp > 0 else wide >> -node.bias_exp
+        full = shifted(wide, node.bias_exp)
         wide = full >> BIAS_EXP
         if (wide << BIAS_EXP != full).any():
             raise MappingError(

@@ -11,10 +11,9 @@ closes it so; any other delay becomes a Delay node.
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +26,7 @@ from export.nir_file import Raw
 from export.nir_graph import closing
 from export.nir_law import write_population
 from export.nir_layers import write_layer
-from export.package import digest
+from export.package import digest, write_bytes
 from export.program import MappingError
 from neuro.neuron import Law
 
@@ -72,13 +71,9 @@ class NirProgram:
         """Write the ``.nir`` file, beside and renamed."""
         import nir
 
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            made = Path(folder) / "graph.nir"
-            nir.write(made, self.graph)
-            os.replace(made, path)
-        return path
+        buffer: Any = io.BytesIO()
+        nir.write(buffer, self.graph)
+        return write_bytes(path, buffer.getvalue())
 
 
 def to_nir(network: Network, path: str | Path | None = None) -> NirProgram:
@@ -91,9 +86,10 @@ def to_nir(network: Network, path: str | Path | None = None) -> NirProgram:
     nodes = {
         n: _written(n, node, _into(network, n, shapes), shapes[n], network.dt_s) for n, node in network.nodes.items()
     }
-    edges, lines = _edges(network, shapes)
+    implied = _implied(network)
+    edges, lines = _edges(network, shapes, implied)
     raw: Raw = {"type": "NIRGraph", "nodes": nodes | lines, "edges": edges, "metadata": _metadata(network)}
-    program = NirProgram(raw, network, (*network.losses, *_losses(network)))
+    program = NirProgram(raw, network, (*network.losses, *_losses(network, implied)))
     if path is not None:
         program.save(path)
     return program
@@ -127,9 +123,10 @@ def _into(network: Network, name: str, shapes: Mapping[str, Shape]) -> Shape:
     return shapes[edges[0].src] if edges else shapes[name]
 
 
-def _edges(network: Network, shapes: Mapping[str, Shape]) -> tuple[list[tuple[str, str]], dict[str, Raw]]:
+def _edges(
+    network: Network, shapes: Mapping[str, Shape], implied: Collection[Edge]
+) -> tuple[list[tuple[str, str]], dict[str, Raw]]:
     """Edges, with Delay nodes in those whose delay the graph does not imply."""
-    implied = _implied(network)
     edges: list[tuple[str, str]] = []
     lines: dict[str, Raw] = {}
     for e in network.edges:
@@ -146,7 +143,7 @@ def _edges(network: Network, shapes: Mapping[str, Shape]) -> tuple[list[tuple[st
 
 
 def _implied(network: Network) -> set[Edge]:
-    """Edges of one step that an importer closes a loop with by itself."""
+    """Edges of one step with which an importer closes a loop by itself."""
     plain = {e for e in network.edges if e.delay == 1}
     pairs = [(e.src, e.dst) for e in network.edges]
     plain -= {e for e in plain if pairs.count((e.src, e.dst)) > 1}
@@ -178,7 +175,7 @@ def _metadata(network: Network) -> dict[str, Any]:
     return meta
 
 
-def _losses(network: Network) -> list[Loss]:
+def _losses(network: Network, implied: Collection[Edge]) -> list[Loss]:
     """What other tools will not see."""
     out = [Loss(network.name, "dt stands in the metadata only; seconds", network.dt_s)]
     for name, node in network.nodes.items():
@@ -193,8 +190,9 @@ def _losses(network: Network) -> list[Loss]:
         if isinstance(node, Conv1d | Conv2d) and (node.groups > 1 or len(set(node.weight.shape[2:])) > 1):
             what = "nir 1.0.8 checks the shape of square, ungrouped kernels only: read with type_check=False; groups"
             out.append(Loss(name, what, node.groups))
-    for e in _implied(network):
-        out.append(Loss(e.src, f"the step from {e.src} to {e.dst} is implied by the loop; steps", 1.0))
+    for e in network.edges:
+        if e in implied:
+            out.append(Loss(e.src, f"the step from {e.src} to {e.dst} is implied by the loop; steps", 1.0))
     return out
 
 

@@ -213,7 +213,7 @@ def _feeds(network: Network, name: str, layer: str | None, spread: float) -> Ite
         node = network.nodes[e.src]
         if isinstance(node, Input | Spiking):
             yield layer, spread, e.src
-        elif isinstance(node, Linear | Conv1d | Conv2d):
+        elif isinstance(node, Weighted):
             if layer is not None:
                 raise ValueError(f"{e.src}: another layer, {layer}, follows without neurons between; make them one")
             if spread != 1.0:
@@ -257,7 +257,7 @@ def _layer(node: Node, dtype: torch.dtype) -> nn.Module:
         return nn.AvgPool2d(node.kernel, node.stride, node.padding, divisor_override=divisor)
     if isinstance(node, Scale):
         return _Scale(_tensor(node.scale).to(dtype))
-    if not isinstance(node, Linear | Conv1d | Conv2d):
+    if not isinstance(node, Weighted):
         raise ValueError(f"{node.kind} is no layer")
     out, features = node.weight.shape[:2]
     layer: nn.Linear | nn.Conv1d | nn.Conv2d

@@ -120,7 +120,7 @@ class _Live:
         names = {p: (p[:-2], "v" if p.endswith(".v") else "I") for p in probes if not p.endswith(".s")}
         if self.model.graded:
             names["y"] = (self.model.output, "value")
-        self.traces = {p: self._trace(n, v) for p, (n, v) in names.items()}
+        self.traces = {p: (n, v, self._trace(n, v)) for p, (n, v) in names.items()}
         self.sent = {
             (p.src, p.event): brian2.EventMonitor(self.groups[p.src], p.event, record=False)
             for p in self.model.projections
@@ -129,13 +129,14 @@ class _Live:
 
     def run(self, report: Callable[..., None] | None) -> None:
         """All steps. ``report``: as Brian calls it."""
-        monitors = (*self.spikes.values(), *self.traces.values(), *self.sent.values())
+        traces = [monitor for _, _, monitor in self.traces.values()]
+        monitors = (*self.spikes.values(), *traces, *self.sent.values())
         net = self.brian2.Network(*self.groups.values(), *self.synapses, *monitors)
         net.run(self.steps * self.dt, report=report, report_period=self.brian2.second, namespace={})
 
     def values(self) -> dict[str, Array]:
         """``x``, ``y``, every node's spikes and the traces, ``(samples, T, *shape)``."""
-        found = {n: self._by_sample(n[:-2] if n != "y" else self.model.output, t) for n, t in self._traced()}
+        found = {p: self._by_sample(n, np.asarray(getattr(m, v)).T) for p, (n, v, m) in self.traces.items()}
         for name, monitor in self.spikes.items():
             a = np.zeros((self.steps, self.copies * self.model.groups[name].size), np.int8)
             a[self._step(monitor), np.asarray(monitor.i)] = 1
@@ -213,11 +214,6 @@ class _Live:
 
     def _trace(self, name: str, variable: str) -> Any:
         return self.brian2.StateMonitor(self.groups[name], variable, record=True, when="end", clock=self.clock)
-
-    def _traced(self) -> Iterator[tuple[str, Array]]:
-        for name, monitor in self.traces.items():
-            variable = "value" if name == "y" else "v" if name.endswith(".v") else "I"
-            yield name, np.asarray(getattr(monitor, variable)).T
 
     def _step(self, monitor: Any) -> Array:
         return np.rint(np.asarray(monitor.t) / self.program.network.dt_s).astype(np.int64)

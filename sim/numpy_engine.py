@@ -101,8 +101,8 @@ def step(network: Network, state: Mapping[str, Array], x: Array) -> tuple[dict[s
         into = x if isinstance(node, Input) else _arriving(network, name, value, state)
         if isinstance(node, Spiking | Integrator):
             law = node.law if isinstance(node, Spiking) else node
-            states = node.law.charge.states if isinstance(node, Spiking) else node.charge.states
-            value[name], new = law.step(tuple(state[f"{name}.{k}"] for k in "vi"[:states]), into)
+            before = tuple(state[f"{name}.{k}"] for k in "vi"[: law.charge.states])
+            value[name], new = law.step(before, into)
             after |= {f"{name}.{k}": a for k, a in zip("vi", new, strict=False)}
             if isinstance(node, Spiking):
                 seen[f"{name}.s"] = value[name]

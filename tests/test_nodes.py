@@ -195,6 +195,8 @@ def test_counted_work() -> None:
         for c in range(2)
         for i in range(12)
     ]
+    with pytest.raises(ValueError, match=r"^in: a Input has no weights; layers are"):
+        counts.fanout(net, "in")
 
 
 def test_refused() -> None:

@@ -114,12 +114,12 @@ def fanout(network: Network, layer: str) -> Ints:
     node, shapes = network.nodes[layer], network.shapes()
     if isinstance(node, Linear):
         return np.asarray(np.count_nonzero(node.weight, axis=0), np.int64)
+    if not isinstance(node, Conv1d | Conv2d):
+        raise ValueError(f"{layer}: a {type(node).__name__} has no weights; layers are {layers(network)}")
     c, *size = shapes[network.sources(layer)[0].src]
     out_size = shapes[layer][1:]
     if isinstance(node, Conv1d):
         node, size, out_size = node.conv2d(), [1, *size], (1, *out_size)
-    if not isinstance(node, Conv2d):
-        raise ValueError(f"{layer}: a {type(node).__name__} has no weights; layers are {layers(network)}")
     taps = (node.weight != 0).reshape(node.groups, -1, *node.weight.shape[1:]).sum(axis=1, dtype=np.int64)
     taps = taps.reshape(c, *node.weight.shape[2:])
     rows, columns = (
