@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.loihi import ConvEdge, DenseEdge, Edge, InputNode, Lif, Node
+from export.loihi import ConvEdge, DenseEdge, Edge, InputNode, Int, Lif, Node
 from export.lower import Link, lower
 from export.network import Network
 from export.place import Layout, place
-from export.to_loihi import _starts, _timed
+from export.to_loihi import starts, timed, waits
 from hardware.loihi import load_profile
 
 
@@ -25,13 +25,11 @@ def fit(network: Network, *, profile: str = "loihi1", chips: int | None = None) 
     """
     shapes = network.shapes()
     lowered = lower(replace(network, nodes={n: _present(node) for n, node in network.nodes.items()}))
-    start = _starts(network, lowered)
+    start = starts(network, lowered)
     nodes: dict[str, Node] = {network.input: InputNode(shapes[network.input])}
     nodes |= {n: Lif(shapes[n], 4095, 0, 1) for n in network.spiking()}
-    edges: list[Edge] = []
-    for link in lowered.links:
-        ahead = start[link.dst] - start[link.src] - 1
-        edges.append(_edge(_timed(link, start, shapes), ahead))
+    links = [timed(link, start, shapes) for link in lowered.links]
+    edges = [_edge(link, *waits(link, start)) for link in links]
     return place(nodes, edges, load_profile(profile), chips)
 
 
@@ -42,11 +40,10 @@ def _present(node: Any) -> Any:
     return replace(node, **ones, **({"bias": None} if "bias" in names else {})) if ones else node
 
 
-def _edge(link: Link, ahead: int) -> Edge:
+def _edge(link: Link, delay: int, delays: Int | None) -> Edge:
     w: npt.NDArray[Any] = np.broadcast_to(np.int16(2), link.weight.shape)
     if any(link.weight.strides):
         w = (link.weight != 0).astype(np.int16) * 2
     if link.conv:
         return ConvEdge(link.src, link.dst, w, "mixed", link.stride, link.padding, link.dilation, link.groups)
-    delays = None if link.delays is None else link.delays + ahead
-    return DenseEdge(link.src, link.dst, w, "mixed", delay=link.delay + ahead, delays=delays)
+    return DenseEdge(link.src, link.dst, w, "mixed", delay=delay, delays=delays)

@@ -46,19 +46,8 @@ def span(targets: Int) -> slice | Int:
     return targets
 
 
-class Pairs:
+class Pairs(Structure):
     """Answers from ``pairs`` alone, in blocks of targets."""
-
-    sources: int
-
-    @property
-    def per_target(self) -> Int:
-        """Synapses on each target neuron."""
-        raise NotImplementedError
-
-    def pairs(self, targets: Int) -> tuple[Int, Int]:
-        """``(place, source)`` of every synapse on the targets."""
-        raise NotImplementedError
 
     @cached_property
     def _mark(self) -> Int:

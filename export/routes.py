@@ -106,7 +106,7 @@ def _totals(ways: Iterable[tuple[Int, Int]], home: Int, cores: int, profile: Pro
             if n is None or n.any():
                 summed = np.bincount(at, n).astype(np.int64)
                 total[low : low + len(summed)] += summed
-    return out  # type: ignore[return-value]
+    return out  # type: ignore[return-value]  # of a generator: mypy does not see that they are four
 
 
 def _entries(to: Any) -> Iterator[tuple[Int, Int]]:

@@ -59,11 +59,13 @@ def met_once(edges: Sequence[Edge], shapes: Mapping[str, Shape], cores: Mapping[
         return
     made = [(structure(e, shapes[e.src], shapes[e.dst]), cores[e.dst]) for e in edges]
     held: list[tuple[int, Int]] = []
-    for k, of in joined(made) if made else ():
+    size = 0
+    for k, of in joined(made):
         held.append((k, of))
-        if sum(len(o) for _, o in held) > BLOCK:
+        size += len(of)
+        if size > BLOCK:
             yield _together(held)
-            held = []
+            held, size = [], 0
     if held:
         yield _together(held)
 

@@ -66,8 +66,8 @@ def compile_loihi(
     options = Options(profile, graded_bits, soft_reset, scale_search)
     lowered = lower(network)
     _refuse(network, options, calibration)
-    start, shapes = _starts(network, lowered), network.shapes()
-    lowered = replace(lowered, links=[_timed(x, start, shapes) for x in lowered.links])
+    start, shapes = starts(network, lowered), network.shapes()
+    lowered = replace(lowered, links=[timed(x, start, shapes) for x in lowered.links])
     recording = None if calibration is None else record(network, lowered, calibration)
     nodes: dict[str, Node] = {network.input: InputNode(shapes[network.input], graded_bits)}
     edges: list[Edge] = []
@@ -188,7 +188,7 @@ def _depth(nodes: Mapping[str, Node], edges: Sequence[Edge]) -> dict[str, int]:
     return depth
 
 
-def _starts(network: Network, lowered: Lowered) -> dict[str, int]:
+def starts(network: Network, lowered: Lowered) -> dict[str, int]:
     """First chip step of each population: the longest way from the input, a connection one step, a delay one back.
 
     A spike of network step k leaves at ``k + start[src]``, and is integrated at ``k + delay + start[dst]``. The chip
@@ -208,9 +208,9 @@ def _starts(network: Network, lowered: Lowered) -> dict[str, int]:
     )
 
 
-def _timed(link: Link, start: Mapping[str, int], shapes: Mapping[str, Shape]) -> Link:
+def timed(link: Link, start: Mapping[str, int], shapes: Mapping[str, Shape]) -> Link:
     """The link as one the chip can delay: a convolution that must wait becomes a matrix."""
-    wait, each = _waits(link, start)
+    wait, each = waits(link, start)
     longest = wait if each is None else int(each.max())
     if longest > MAX_DELAY:
         raise MappingError(
@@ -220,7 +220,7 @@ def _timed(link: Link, start: Mapping[str, int], shapes: Mapping[str, Shape]) ->
     return as_matrix(link, shapes[link.src], shapes[link.dst]) if wait and link.conv else link
 
 
-def _waits(link: Link, start: Mapping[str, int]) -> tuple[int, Int | None]:
+def waits(link: Link, start: Mapping[str, int]) -> tuple[int, Int | None]:
     """Steps that a connection waits on the chip, and those of each synapse where they differ."""
     ahead = start[link.dst] - start[link.src] - 1
     return link.delay + ahead, None if link.delays is None else link.delays + ahead
@@ -284,7 +284,7 @@ def _edge(link: Link, made: Quantized, k: int, start: Mapping[str, int], options
         return ConvEdge(
             link.src, link.dst, w, sign, link.stride, link.padding, link.dilation, link.groups, num_message_bits=bits
         )
-    wait, each = _waits(link, start)
+    wait, each = waits(link, start)
     return DenseEdge(
         link.src, link.dst, w, sign, made.weight_exp, num_message_bits=bits, delay=wait,
         delays=None if each is None else each.astype(np.int16),

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 from loihi_programs import KINDS
 
-from export.loihi import Lif, LoihiProgram
+from export.loihi import Lif
 from sim.lava.cases import Case
 from sim.lava.link import WorkerUnavailable
 from sim.lava.setup import Environment, setup
@@ -25,7 +25,7 @@ STEPS = 20
 EXTENSION = 8
 """Every so many seeds a program keeps reset "subtract", which only a process model of ours has."""
 
-__all__ = ["EXTENSION", "KINDS", "case", "fds", "gone", "is_stock", "ready", "session"]
+__all__ = ["EXTENSION", "KINDS", "case", "fds", "gone", "ready", "session"]
 
 
 @cache
@@ -47,11 +47,6 @@ def case(kind: str, seed: int, wild: bool) -> Case:
         program = replace(program, nodes=hard)
         program.check()
     return Case(f"{kind} {seed} {wild}", program, np.ascontiguousarray(x[:1, :STEPS]))
-
-
-def is_stock(program: LoihiProgram) -> bool:
-    """Whether lava's own processes run all of it."""
-    return all(not isinstance(p, Lif) or p.reset == "zero" for p in program.populations.values())
 
 
 def session(leader: int) -> list[int]:

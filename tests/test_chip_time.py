@@ -167,7 +167,7 @@ def test_what_is_not_there_is_named() -> None:
     with pytest.raises(ValueError, match=r"loihi1 has no timing 'fast'; there are loihi1_davies2018, loihi1_sanafe"):
         per_step(made, x, done, timing="fast")
     with pytest.raises(ValueError, match="active must be one of all, input, fired, got 'some'"):
-        per_step(made, x, done, active="some")  # type: ignore[arg-type]
+        per_step(made, x, done, active="some")  # type: ignore[arg-type]  # not one of them
     bare = engine.run(made, x)
     with pytest.raises(ValueError, match=r"the run has no a\.s, .*probes=program\.watched"):
         per_step(made, x, bare)

@@ -331,7 +331,7 @@ def test_bill_survives_json() -> None:
 @pytest.mark.parametrize("count", [1.5, -1, True, "3"])
 def test_counts_must_be_integers(count: object) -> None:
     with pytest.raises(ValueError, match=r"counts\['synaptic_events'\]\['a'\]: must be an integer >= 0"):
-        price({"synaptic_events": {"a": count}}, "truenorth")  # type: ignore[dict-item]
+        price({"synaptic_events": {"a": count}}, "truenorth")  # type: ignore[dict-item]  # no integer
 
 
 def test_every_shipped_table_loads_and_cites() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from lava_programs import ready
 
+from export.loihi import POPULATIONS, ConvEdge, DenseEdge, SparseEdge
 from sim.lava.cases import Case, cases
 from sim.lava.client import Client
 from sim.lava.doctor import differing, read_golden, write_golden
@@ -29,6 +30,11 @@ def test_cases_are_many_kept_as_they_are_and_reach_the_corners() -> None:
     made = cases()
     assert len(made) == len(KEPT) == 54
     assert len({c.name for c in made}) == 54
+    populations = {type(p) for c in made for p in c.program.populations.values()}
+    assert populations == set(POPULATIONS)
+    assert {(type(e), e.delays is not None) for c in made for e in c.program.edges if not isinstance(e, ConvEdge)} == {
+        (kind, each) for kind in (DenseEdge, SparseEdge) for each in (False, True)
+    }
     silent, notes = 0, []
     for case, (kept, found) in zip(made, KEPT, strict=True):
         mine, theirs = case.program.to_manifest()[0], kept.program.to_manifest()[0]

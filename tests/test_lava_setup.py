@@ -18,7 +18,7 @@ from sim.lava import setup as ladder
 from sim.lava.cases import cases
 from sim.lava.client import Client
 from sim.lava.doctor import differing, outcomes
-from sim.lava.link import WorkerUnavailable
+from sim.lava.link import WorkerCrashed, WorkerUnavailable
 from sim.lava.setup import PINS, Environment, interpreters, recorded, setup
 from sim.loihi import engine
 
@@ -137,17 +137,42 @@ def test_a_half_environment_is_built_again_and_a_failed_one_leaves_nothing(
     assert json.loads((place / "lava.json").read_text())["format"] == 1
 
 
+def test_what_was_built_on_a_given_interpreter_is_what_starts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter of SPIKEPORT_LAVA_PYTHON need not have lava itself."""
+    bare = script(folder / "python3.10", "echo cpython 3 10")
+
+    def hello(python: Path) -> Any:
+        if python == bare:
+            raise WorkerCrashed("No module named 'lava'")
+        return dict(HELLO)
+
+    monkeypatch.setenv("SPIKEPORT_LAVA_PYTHON", str(bare))
+    monkeypatch.setattr(ladder, "_do", _pretend)
+    monkeypatch.setattr(ladder, "_hello", hello)
+    assert ladder.environment().python == str(bare)
+    said: list[str] = []
+    found = setup(echo=said.append)
+    assert said[0] == f"trying {bare} as it is"
+    assert found.python == str(folder / "lava" / "env" / "bin" / "python")
+    assert ladder.environment() == found
+    assert setup(echo=said.append) == found
+    assert said[-1] == f"trying an environment on {bare}"
+    assert len([s for s in said if "building" in s]) == 1
+    monkeypatch.setenv("SPIKEPORT_LAVA_PYTHON", "/another/python")
+    assert ladder.environment() == Environment("/another/python", "/another/python as it is")
+
+
 @pytest.mark.usefixtures("folder")
 def test_without_an_environment_everyone_is_told_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WorkerUnavailable, match=r"lava-nc is not set up here.*'spikeport lava setup'"):
-        ladder.interpreter()
+        ladder.environment()
     with pytest.raises(ValueError, match="machine 'lava' is not ready here: lava-nc is not set up"):
         engines.engine("lava")
     with pytest.raises(WorkerUnavailable, match="lava-nc is not set up"), Client() as lava:
         assert lava.hello
     monkeypatch.setenv("SPIKEPORT_LAVA_PYTHON", "/mine/python")
-    assert str(ladder.interpreter()) == "/mine/python"
-    monkeypatch.setattr(ladder.sys, "executable", "/no/python")  # type: ignore[attr-defined]
+    assert ladder.environment() == Environment("/mine/python", "/mine/python as it is")
+    monkeypatch.setattr(sys, "executable", "/no/python")
     monkeypatch.delenv("SPIKEPORT_LAVA_PYTHON")
     with pytest.raises(WorkerUnavailable) as caught:
         setup()

@@ -70,6 +70,11 @@ def worker_of(lava: Client) -> int:
     return int(lava.link.hello["pid"])
 
 
+def keeper_of(lava: Client) -> int:
+    assert lava.link is not None
+    return lava.link.process.pid
+
+
 @pytest.mark.slow
 def test_a_closed_loop_of_1000_steps_is_identical(lava: Client) -> None:
     made, _ = small()
@@ -139,7 +144,7 @@ def test_killed_in_mid_run_says_so_and_starts_again(lava: Client) -> None:
     made, x = small()
     long = np.repeat(x[:1], 200, axis=1)
     lava.load(made)
-    keeper, target = lava.link.process.pid, worker_of(lava)  # type: ignore[union-attr]
+    keeper, target = keeper_of(lava), worker_of(lava)
     timer = threading.Timer(1.0, os.kill, (target, signal.SIGKILL))
     timer.start()
     with pytest.raises(WorkerCrashed, match=r"lava run: the worker ended \(SIGKILL\); it starts again"):
@@ -154,7 +159,7 @@ def test_one_of_lavas_processes_dies_and_it_is_said(lava: Client) -> None:
     made, x = small()
     lava.load(made)
     lava.step(x[:, 0])
-    keeper = lava.link.process.pid  # type: ignore[union-attr]
+    keeper = keeper_of(lava)
     os.kill(max(session(keeper)), signal.SIGKILL)
     with pytest.raises(WorkerCrashed, match="one of lava's processes ended with exit code -9"):
         lava.step(x[:, 1])
@@ -168,7 +173,7 @@ def test_one_of_lavas_processes_dies_and_it_is_said(lava: Client) -> None:
 def test_stopped_worker_is_a_timeout(lava: Client) -> None:
     made, x = small()
     lava.load(made)
-    keeper = lava.link.process.pid  # type: ignore[union-attr]
+    keeper = keeper_of(lava)
     os.kill(worker_of(lava), signal.SIGSTOP)
     lava.timeout_s = 1.0
     with pytest.raises(WorkerTimeout):

@@ -170,7 +170,7 @@ def test_live_on_the_chip_s_own_spikes(make: Any) -> None:
             spikes = torch.tensor((x if source == "in" else run.probes[f"{source}.s"]).astype(np.float32))
             calls[name] = spikes.flatten(2) if isinstance(node, Linear) else spikes
 
-    class Replay(torch.nn.Module):  # type: ignore[name-defined, misc]
+    class Replay(torch.nn.Module):  # type: ignore[name-defined, misc]  # torch is imported late
         def __init__(self) -> None:
             super().__init__()
             self.layers = torch.nn.ModuleDict(modules)

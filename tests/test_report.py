@@ -126,6 +126,9 @@ def test_report_of_runs_has_every_part() -> None:
     for part in ("Two", report.first_line, "c0ffee", "weights rounded", "cores", "10.1109/MM.2018.112130359", "a note"):
         assert part in text, part
     assert "loihi1_davies2018" in shown(report)
+    for told in (text, shown(report, 200)):
+        assert re.search(r"power [\d.]+\s[nµm]?W over the modelled time", told)
+        assert re.search(r"energy-delay product [\d.]+\s[yzafpn]?J s per inference", told)
 
 
 def test_json_round_trip(tmp_path: Path) -> None:

@@ -54,11 +54,6 @@ class Program:
         """Name of the input node."""
         return next(n for n, node in self.nodes.items() if node["kind"] == "input")
 
-    @property
-    def processes(self) -> int:
-        """Lava processes of one part."""
-        return len(self.nodes) - 1 + len(self.edges)
-
     def start(self) -> int:
         """Last chip step at which a population starts."""
         return max(int(node["start"]) for node in self.nodes.values())

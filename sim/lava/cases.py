@@ -26,13 +26,14 @@ from export.loihi import (
     ResonateFire,
     Sigma,
     SigmaDelta,
+    SignMode,
     SparseEdge,
     Ternary,
 )
 from export.to_loihi import assemble
 
 Array = npt.NDArray[Any]
-SIGNS = ("mixed", "excitatory", "inhibitory")
+SIGNS: tuple[SignMode, ...] = ("mixed", "excitatory", "inhibitory")
 SHAPES = [  # in channels, out channels, groups, kernel, stride, padding, dilation; pairs (h, w)
     (1, 3, 1, (3, 3), (1, 1), (0, 0), (1, 1)),
     (2, 4, 2, (2, 3), (2, 1), (1, 0), (1, 1)),
@@ -118,7 +119,7 @@ class _Draw:
         return Lif((n,), du, dv, 120, bias, 4, **more)
 
 
-def _chain(seed: int, neuron: str, sign: str, exp: int, bits: int) -> tuple[LoihiProgram, Array]:
+def _chain(seed: int, neuron: str, sign: SignMode, exp: int, bits: int) -> tuple[LoihiProgram, Array]:
     d = _Draw(seed)
     middle: Node = d.lif(11)
     if neuron == "reset":
@@ -126,9 +127,9 @@ def _chain(seed: int, neuron: str, sign: str, exp: int, bits: int) -> tuple[Loih
     elif neuron == "ternary":
         middle = Ternary((11,), 2047, 512, 250, -180, d.rng.integers(-200, 200, 11).astype(np.int16), 1)
     edges: list[Edge] = [
-        DenseEdge("in", "h", d.w(sign, 11, 13), sign, exp, bits),  # type: ignore[arg-type]
+        DenseEdge("in", "h", d.w(sign, 11, 13), sign, exp, bits),
         DenseEdge("h", "o", d.w("mixed", 4, 11), "mixed", 1, 8, 1 if neuron == "ternary" else 0),
-        DenseEdge("in", "o", d.w(sign, 4, 13), sign, 0, bits, delay=1),  # type: ignore[arg-type]
+        DenseEdge("in", "o", d.w(sign, 4, 13), sign, 0, bits, delay=1),
     ]
     made = assemble({"in": InputNode((13,)), "h": middle, "o": d.lif(4)}, edges, "o")
     return made, d.spikes(24, 13, rate=0.02 if sign == "inhibitory" else 0.3)

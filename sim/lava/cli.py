@@ -42,10 +42,8 @@ def doctor() -> None:
     from sim.lava.doctor import differing, outcomes
     from sim.loihi import engine, reference
 
-    found = setup.recorded()
-    typer.echo(
-        f"folder: {setup.folder()}\ninterpreter: {setup.interpreter()}\nrung: {found.rung if found else 'given'}"
-    )
+    found = setup.environment()
+    typer.echo(f"folder: {setup.folder()}\ninterpreter: {found.python}\nrung: {found.rung}")
     which, began = cases.cases(), time.perf_counter()
     with Client() as client:
         hello = client.hello

@@ -165,7 +165,7 @@ class Client:
         if self.link is None or not self.link.alive:
             if self.link is not None:
                 self.link.kill()
-            command = self.command or setup.command(setup.interpreter())
+            command = self.command or setup.command(setup.environment().python)
             self.loaded = False
             self.link = Link(command, start_s=self.start_s, force=self.force, limit=self.limit)
         return self.link

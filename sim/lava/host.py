@@ -59,7 +59,7 @@ class Plan:
     writes: list[tuple[int, int, Any]] = field(default_factory=list)
 
 
-class Host(AbstractProcess):  # type: ignore[misc]
+class Host(AbstractProcess):  # type: ignore[misc]  # lava has no types
     """Ports ``x0..``, ``s0..`` and ``r0..`` as its plan has them."""
 
     def __init__(self, plan: Plan) -> None:
@@ -69,7 +69,7 @@ class Host(AbstractProcess):  # type: ignore[misc]
                 setattr(self, f"{letter}{k}", make(shape=window.rows.shape[1:]))
 
 
-class HostModel(PyLoihiProcessModel):  # type: ignore[misc]
+class HostModel(PyLoihiProcessModel):  # type: ignore[misc]  # lava has no types
     """What the host does in a step; :func:`model` adds the ports."""
 
     def __init__(self, proc_params: Any) -> None:

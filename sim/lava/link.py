@@ -67,8 +67,9 @@ class Link:
             raise WorkerUnavailable(
                 f"cannot start the lava worker: {error}; run 'spikeport lava setup' again"
             ) from None
-        pipes = (self.process.stdin, self.process.stdout, self.process.stderr)
-        self.to, self.back, self.errors = (p.fileno() for p in pipes if p is not None)
+        three = (self.process.stdin, self.process.stdout, self.process.stderr)
+        self.pipes = [p for p in three if p is not None]
+        self.to, self.back, self.errors = (p.fileno() for p in self.pipes)
         for fd in (self.to, self.back, self.errors):
             os.set_blocking(fd, False)
         self.worker = self.process.pid
@@ -82,7 +83,7 @@ class Link:
     @property
     def alive(self) -> bool:
         """Whether it can be asked."""
-        return self.process.poll() is None and not self.process.stdin.closed  # type: ignore[union-attr]
+        return self.process.poll() is None and not self.pipes[0].closed
 
     def ask(
         self, op: str, header: dict[str, Any] | None = None, arrays: Arrays | None = None, timeout_s: float = 600.0
@@ -127,9 +128,8 @@ class Link:
                 os.killpg(group, signal.SIGKILL)
         self.process.wait()
         self._drain()
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if pipe is not None:
-                pipe.close()
+        for pipe in self.pipes:
+            pipe.close()
         for left in glob.glob(f"/dev/shm/{shared_name(self.process.pid)}*"):  # where the keeper had no time to
             with contextlib.suppress(OSError):
                 os.unlink(left)

@@ -33,14 +33,14 @@ Fields = dict[str, Any]
 SIGNS = {"mixed": SignMode.MIXED, "excitatory": SignMode.EXCITATORY, "inhibitory": SignMode.INHIBITORY}
 
 
-class SoftLif(LIF):  # type: ignore[misc]
+class SoftLif(LIF):  # type: ignore[misc]  # lava has no types
     """LIF with reset by subtraction. Not stock: an extension of ours on lava's abstract fixed-point model."""
 
 
 @implements(proc=SoftLif, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class SoftLifModel(AbstractPyLifModelFixed):  # type: ignore[misc]
+class SoftLifModel(AbstractPyLifModelFixed):  # type: ignore[misc]  # lava has no types
     """``v -= subtract << 6`` where it fires; everything else is lava's."""
 
     s_out = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)

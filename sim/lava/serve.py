@@ -1,6 +1,6 @@
 """What the worker does for each request. Worker side.
 
-load   manifests and arrays of one or more programs          -> processes a part
+load   manifests and arrays of one or more programs
 run    x of each program (samples, T, inputs), probes         -> arrays by "<program>/<probe>", wall_s, start_s
 step   x of each program (samples, inputs), probes            -> the same, one step; state is kept
 reset  forget the state;  stats  what is loaded and running;  bye  end
@@ -49,7 +49,7 @@ class Server:
         for k, manifest in enumerate(header["manifests"]):
             own = {n.split("/", 1)[1]: a for n, a in arrays.items() if n.split("/", 1)[0] == str(k)}
             self.programs.append(Program.parse(manifest, own))
-        return {"programs": len(self.programs), "processes": [p.processes for p in self.programs]}, {}
+        return {}, {}
 
     def run(self, header: dict[str, Any], arrays: Arrays) -> Reply:
         """Every sample of every program from rest, all in one graph."""

@@ -2,7 +2,8 @@
 
 lava-nc 0.10.0 pins CPython 3.10 and numpy below 2, so it gets a private environment. Rungs, the first that works:
 
-1. the interpreter given with ``--python`` or in ``SPIKEPORT_LAVA_PYTHON``; as it is if it has lava, else to build on
+1. the interpreter given with ``--python`` or in ``SPIKEPORT_LAVA_PYTHON``, and then no other; as it is if it has lava,
+   else to build on
 2. the environment recorded by an earlier setup
 3. a CPython 3.10 on PATH, of pyenv or of conda, each tried, for a shim on PATH need not start
 4. uv, which fetches a CPython 3.10
@@ -22,6 +23,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ PINS = {
 }
 """What is installed per Python, all that lava's neurons and connections import; 3.10 within lava's own ranges."""
 FORMAT = 1
+FAILURES = (OSError, subprocess.SubprocessError, WorkerUnavailable, WorkerTimeout, WorkerCrashed, WorkerProtocolError)
+"""What passes over a rung."""
 HELP = (
     "'spikeport lava setup' builds its environment; with an interpreter of yours: 'spikeport lava setup --python PATH'"
 )
@@ -75,21 +79,23 @@ def recorded() -> Environment | None:
     return found if Path(found.python).exists() else None
 
 
-def interpreter() -> Path:
-    """The interpreter to start a worker with. Errors: :class:`WorkerUnavailable` with the commands that help."""
-    given = os.environ.get("SPIKEPORT_LAVA_PYTHON")
-    if given:
-        return Path(given)
-    found = recorded()
+def environment() -> Environment:
+    """What to start a worker with: the interpreter given, or what was built on it; else what is recorded.
+
+    Errors: :class:`WorkerUnavailable` with the commands that help.
+    """
+    given, found = os.environ.get("SPIKEPORT_LAVA_PYTHON"), recorded()
+    if given and (found is None or found.rung != _built_on(given)):
+        return Environment(given, _as_it_is(given))
     if found is None:
         raise WorkerUnavailable(f"lava-nc is not set up here ({folder()} has no whole environment): {HELP}")
-    return Path(found.python)
+    return found
 
 
 def missing() -> list[str]:
     """What the engine "lava" lacks here, with the command that helps; empty means ready."""
     try:
-        interpreter()
+        environment()
     except WorkerUnavailable as error:
         return [str(error)]
     return []
@@ -118,7 +124,7 @@ def setup(python: str | None = None, *, rebuild: bool = False, echo: Echo = lamb
             echo(f"trying {rung}")
             try:
                 found = Environment(str(path := make()), rung, _hello(path))
-            except (OSError, subprocess.SubprocessError, WorkerUnavailable, *FAILURES) as error:
+            except FAILURES as error:
                 tried.append(f"{rung}: {_short(error)}")
                 echo(f"  no: {_short(error)}")
                 continue
@@ -127,26 +133,29 @@ def setup(python: str | None = None, *, rebuild: bool = False, echo: Echo = lamb
     raise WorkerUnavailable(_advice(tried))
 
 
-FAILURES = (WorkerTimeout, WorkerCrashed, WorkerProtocolError)
-
-
 def _rungs(python: str | None, rebuild: bool, echo: Echo) -> Iterator[tuple[str, Callable[[], Path]]]:
     given = python or os.environ.get("SPIKEPORT_LAVA_PYTHON")
+    old = None if rebuild else recorded()
+    if old is not None and (not given or old.rung == _built_on(given)):
+        yield old.rung, partial(Path, old.python)
     if given:
-        path = given
-        yield f"{given} as it is", lambda: _has_lava(path)
-        yield f"an environment on {given}", lambda: _build(path, echo)
+        yield _as_it_is(given), partial(_has_lava, given)
+        yield _built_on(given), partial(_build, given, echo)
         return
-    old = recorded()
-    if old is not None and not rebuild:
-        where = old.python
-        yield old.rung, lambda: Path(where)
     for path in interpreters("3.10"):
-        yield f"CPython 3.10, {path}", lambda path=path: _build(path, echo)  # type: ignore[misc]
+        yield f"CPython 3.10, {path}", partial(_build, path, echo)
     if uv := shutil.which("uv"):
-        yield "CPython 3.10 by uv", lambda: _build(uv, echo)
+        yield "CPython 3.10 by uv", partial(_build, uv, echo)
     for path in dict.fromkeys([sys.executable, *(p for minor in (11, 12, 13) for p in interpreters(f"3.{minor}"))]):
-        yield f"CPython 3.11 to 3.13 with the shim, {path}", lambda path=path: _build(path, echo)  # type: ignore[misc]
+        yield f"CPython 3.11 to 3.13 with the shim, {path}", partial(_build, path, echo)
+
+
+def _as_it_is(python: str) -> str:
+    return f"{python} as it is"
+
+
+def _built_on(python: str) -> str:
+    return f"an environment on {python}"
 
 
 def interpreters(version: str) -> list[str]:

@@ -28,7 +28,6 @@ HERE = Path(__file__).resolve().parent
 SUBREAPER = 36
 """``PR_SET_CHILD_SUBREAPER`` of linux/prctl.h."""
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-CAPABILITIES = ("load", "run", "step", "reset", "stats", "bye")
 
 
 def main() -> None:
@@ -38,7 +37,7 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     _apart(inward, outward)
-    shared_memory._SHM_NAME_PREFIX = f"/sp{os.getppid():x}_"  # type: ignore[attr-defined]  # so that a kill can clean up
+    shared_memory._SHM_NAME_PREFIX = f"/sp{os.getppid():x}_"  # type: ignore[attr-defined]  # a private name of Python's: so that a kill can clean up
     for name, where in (("sim", HERE.parent), ("sim.lava", HERE)):  # this folder of the package, without the package
         package = types.ModuleType(name)
         package.__path__ = [str(where)]
@@ -51,7 +50,7 @@ def main() -> None:
 
     server, limit = Server(), protocol.MAX_FRAME
     hello = {"op": "hello", "proto": protocol.PROTO, "python": platform.python_version(), "shim": mended}
-    _write(outward, protocol.encode(hello | versions() | {"capabilities": list(CAPABILITIES), "pid": os.getpid()}))
+    _write(outward, protocol.encode(hello | versions() | {"pid": os.getpid()}))
     while True:
         head = _read(inward, protocol.HEAD.size)
         parts = [_read(inward, n) for n in protocol.sizes(head, limit)]

@@ -105,6 +105,7 @@ def _machine(m: view.Machine, title: str, bill: Bill | None, sources: dict[str, 
         "bill": bill,
         "energy": view.energy(m, bill),
         "lines": [(line, text, _number(sources, bill, line.source)) for line, text in view.lines(m, bill)],
+        "figures": view.figures(m, bill),
         "causes": [
             (c, _colour(c.key), svg.cell(c.span_J, scale, _colour(c.key)), _number(sources, bill, c.source))
             for c in causes

@@ -69,8 +69,10 @@ def lines(m: Machine, bill: Bill | None) -> list[tuple[Line, str]]:
     return out
 
 
-def figures(m: Machine, bill: Bill) -> list[str]:
+def figures(m: Machine, bill: Bill | None) -> list[str]:
     """Average power and energy-delay product, where there is a time model and a total."""
+    if bill is None:
+        return []
     d, power, edp = digits(bill.grade), bill.power_W, bill.edp_Js(m["samples"])
     if power is None or edp is None:
         return []
