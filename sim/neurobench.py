@@ -1,7 +1,7 @@
 """NeuroBench's metrics of a network and what it did, under NeuroBench's names and by its definitions (version 2.3.0).
 
     ParameterCount, Footprint     number and bytes of weights and biases
-    ConnectionSparsity            zeros / weights over Linear and Conv2d, four decimals, biases left out
+    ConnectionSparsity            zeros / weights over Linear, Conv1d and Conv2d, four decimals, biases left out
     ActivationSparsity            zeros / outputs of the spiking nodes, over all steps and samples
     SynapticOperations            per layer and step: the layer with w != 0 for weights, x != 0 for input and no bias,
                                   outputs added up; an accumulate (AC) where all that enters the layer in that step, of
@@ -9,7 +9,7 @@
                                   Padding never counts. By sample.
     MembraneUpdates               every neuron in step 0, later those whose stored potential changed; by sample
 
-On Linear and Conv2d networks ``Effective_ACs`` is the chip's count of synaptic events where no weight became 0.
+On networks of these ``Effective_ACs`` is the chip's count of synaptic events where no weight became 0.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from export.lower import convolve
-from export.network import Conv2d, Input, Linear, Network
+from export.network import Conv1d, Delay, Input, Integrator, Linear, Network, Output
+from export.nodes import Weighted
 from sim.numpy_engine import apply
 from sim.run import Run
 
@@ -53,7 +54,7 @@ def footprint(network: Network) -> int:
 
 def connection_sparsity(network: Network) -> float:
     """Share of weights that are 0; 0 for a network without weights."""
-    weights = [node.weight for _, node in network if isinstance(node, Linear | Conv2d)]
+    weights = [node.weight for _, node in network if isinstance(node, Weighted)]
     zeros = sum(w.size - int(np.count_nonzero(w)) for w in weights)
     return round(zeros / sum(w.size for w in weights), 4) if weights else 0.0
 
@@ -77,10 +78,13 @@ def synaptic_operations(network: Network, x: Array, run: Run) -> dict[str, float
         node = network.nodes[name]
         if isinstance(node, Input):
             value[name] = np.asarray(x)
-        if name in value:
+        if name in value or isinstance(node, Output | Integrator):
             continue
         into = _into(network, name, value)
-        if isinstance(node, Linear | Conv2d):
+        if isinstance(node, Delay):
+            value[name] = _late(into, node.steps)
+            continue
+        if isinstance(node, Weighted):
             call = np.moveaxis(into, 1, 0).reshape(steps, samples, *into.shape[2:])
             plain = np.isin(call, (-1, 0, 1)).reshape(steps, -1).all(axis=1)
             ops["Effective_ACs"] += _operations(node, call[plain] != 0)
@@ -101,10 +105,12 @@ def membrane_updates(network: Network, run: Run) -> float:
     return total / run.samples
 
 
-def _operations(node: Linear | Conv2d, x: Array, *, dense: bool = False) -> int:
+def _operations(node: Weighted, x: Array, *, dense: bool = False) -> int:
     """Outputs of the layer with ones for its weights, or those that are not 0, added up over ``x (T, n, ...)``."""
-    w = np.ones_like(node.weight, np.float64) if dense else (node.weight != 0).astype(np.float64)
     seen = x.sum(axis=(0, 1), dtype=np.float64)  # the layer is linear: once for all steps
+    if isinstance(node, Conv1d):
+        node, seen = node.conv2d(), seen[:, None]
+    w = np.ones_like(node.weight, np.float64) if dense else (node.weight != 0).astype(np.float64)
     if isinstance(node, Linear):
         return int((w @ seen).sum())
     return int(convolve(seen[None], w, node.stride, node.padding, node.dilation, node.groups).sum())
@@ -115,11 +121,19 @@ def _into(network: Network, name: str, value: dict[str, Array]) -> Array:
     total: Any = 0
     for e in network.sources(name):
         if e.src not in value:
-            raise ValueError(f"{e.src}: feeds {name} over a delay and does not spike; put a Spiking node behind it")
-        late = np.zeros_like(value[e.src])
-        late[:, e.delay :] = value[e.src][:, : value[e.src].shape[1] - e.delay]
-        total = total + late
+            raise ValueError(
+                f"{e.src}: what it sends to {name} does not follow from the spikes of this step; put a Spiking node "
+                "behind it"
+            )
+        total = total + _late(value[e.src], e.delay)
     return np.asarray(total)
+
+
+def _late(x: Array, steps: Any) -> Array:
+    """``x (samples, T, ...)`` as many steps later as ``steps`` says, of all or of each element; 0 before."""
+    when = np.arange(x.shape[1]).reshape(-1, *[1] * (x.ndim - 2)) - np.asarray(steps)
+    when = np.broadcast_to(when, x.shape[1:])[None]
+    return np.where(when >= 0, np.take_along_axis(x, np.maximum(when, 0), axis=1), 0)
 
 
 def _probe(run: Run, name: str) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from export import AvgPool2d, Conv2d, Edge, Flatten, Input, Linear, Network, Output, Spiking
+from export.network import Conv1d, Delay, Integrator
 from export.to_loihi import compile_loihi
 from neuro.neuron import Decay, Law
 from sim import neurobench as nb
@@ -121,6 +122,48 @@ def test_synaptic_events_are_effective_accumulates(make: Any) -> None:
     assert ops["Effective_ACs"] * run.samples == run.total("synaptic_events")
     assert run.total("synaptic_events") > 10_000
     assert ops["Effective_ACs"] < ops["Dense"]
+
+
+def line_net(rng: Any) -> Network:
+    """A one-dimensional convolution, and a delay of each element before a matrix."""
+    late = Delay(np.array([[0, 1, 3], [2, 0, 1]]))
+    nodes = {
+        "in": Input((2, 5)), "c": Conv1d(on_grid(rng, 2, 2, 3)), "a": Spiking(LAW), "d": late, "f": Flatten(),
+        "fc": Linear(on_grid(rng, 8, 6)), "b": Spiking(LAW), "out": Output(),
+    }  # fmt: skip
+    return Network.sequential(nodes)
+
+
+def test_lines_and_delays_count_as_the_chip_does() -> None:
+    network = line_net(np.random.default_rng(5))
+    x, run = on_the_chip(network, 6)
+    ops = nb.synaptic_operations(network, x, run)
+    assert ops["Dense"] == 20 * (2 * 3 * 2 * 3 + 8 * 6)
+    kernel = np.count_nonzero(network.nodes["c"].weight)
+    arrived = run.total("synaptic_events") - late_events(network, run)
+    assert ops["Effective_ACs"] * run.samples == arrived
+    assert nb.connection_sparsity(network) == pytest.approx(
+        1 - (kernel + np.count_nonzero(network.nodes["fc"].weight)) / (12 + 48), abs=1e-4
+    )
+
+
+def late_events(network: Network, run: Run) -> int:
+    """Synaptic events of spikes that would arrive after the last step: the chip counts them when they are sent."""
+    spikes, steps = run.probes["a.s"], np.array([[0, 1, 3], [2, 0, 1]])
+    fan = np.count_nonzero(network.nodes["fc"].weight, axis=0).reshape(steps.shape)
+    return sum(
+        int(spikes[:, spikes.shape[1] - int(steps[i]) :, i[0], i[1]].sum() * fan[i])
+        for i in np.ndindex(steps.shape)
+        if steps[i]
+    )
+
+
+def test_a_readout_in_the_middle_is_refused() -> None:
+    w = np.eye(3)
+    nodes = {"in": Input((3,)), "i": Integrator(), "w": Linear(w), "n": Spiking(LAW), "out": Output()}
+    net = Network.sequential(nodes)
+    with pytest.raises(ValueError, match="i: what it sends to w does not follow from the spikes"):
+        nb.synaptic_operations(net, np.ones((1, 2, 3)), run_of(net, 1, 2))
 
 
 def test_pooling_makes_real_input_and_multiplications() -> None:
