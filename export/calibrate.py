@@ -15,6 +15,7 @@ import numpy.typing as npt
 from export.lower import Float, Link, Lowered
 from export.network import Network, Shape, Spiking
 from export.quantize import Quantized
+from neuro.chip import kept
 from neuro.neuron import Decay, Law
 
 
@@ -72,7 +73,7 @@ def count_error(recording: Recording, name: str, links: list[Link], made: Quanti
     The integers run in the float law, in units of ``vth``: with w = u + bias, ``w = a w + W x + (1 - a) bias`` from
     ``w0 = u0 + bias``. Truncation of the chip's products, below 1/64 of a weight unit, is left out.
     """
-    a, b = (4095 - made.du) / 4096, (4096 - made.dv) / 4096
+    a, b = kept(made.du, made.dv)
     law: Any = Law(Decay(a, b), float(made.vth), "subtract" if reset == "subtract" else "zero", fires=">")
     shape = recording.shapes[name]
     bias = _per_neuron(None if made.bias is None else made.bias.astype(np.float64) * 2**made.bias_exp / 64, shape)
