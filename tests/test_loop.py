@@ -397,7 +397,7 @@ def test_report_has_the_quantiles_and_the_factors(tmp_path: Path) -> None:
     with Loop(made, scaled(2, Rate(4)), Decoder(Count(), Argmax()), env_dt_s=0.02, record=tmp_path / "r") as loop:
         closed(loop, 200)
     made_report = report(loop, title="relay", returns=[1.0, 3.0], figures={"error": 0.5})
-    act = loop.times.act.array()
+    act = np.array(loop.times.act)
     assert len(act) == 200
     assert made_report.wall_s["act"]["p99"] == pytest.approx(np.percentile(act, 99))
     assert made_report.wall_s["chip"]["n"] == 200 * 6
