@@ -71,10 +71,13 @@ def count_error(recording: Recording, name: str, links: list[Link], made: Quanti
     """Sum of ``|spike count - float's|`` of population ``name`` with the integers of ``made`` and the float's input.
 
     The integers run in the float law, in units of ``vth``: with w = u + bias, ``w = a w + W x + (1 - a) bias`` from
-    ``w0 = u0 + bias``. Truncation of the chip's products, below 1/64 of a weight unit, is left out.
+    ``w0 = u0 + bias``, spikes above ``vth``, a soft reset by ``subtract``. Truncation of the chip's products, below
+    1/64 of a weight unit, is left out.
     """
     a, b = kept(made.du, made.dv)
-    law: Any = Law(Decay(a, b), float(made.vth), "subtract" if reset == "subtract" else "zero", fires=">")
+    soft = reset == "subtract"
+    law: Any = Law(Decay(a, b), float(made.subtract if soft else made.vth), "subtract" if soft else "zero", fires=">")
+    lower = law.threshold - made.vth
     shape = recording.shapes[name]
     bias = _per_neuron(None if made.bias is None else made.bias.astype(np.float64) * 2**made.bias_exp / 64, shape)
     first = _per_neuron(None if made.u0 is None else made.u0 / 64, shape) + bias
@@ -86,7 +89,8 @@ def count_error(recording: Recording, name: str, links: list[Link], made: Quanti
     state = (np.zeros_like(counts), np.zeros_like(counts) + first)
     error = -counts
     for t in range(len(recording.spikes[name])):
-        s, state = law.step(state, recording.current(name, t, parts) + (1.0 - a) * bias)
+        x = recording.current(name, t, parts) + (1.0 - a) * bias
+        s, state = law.step(state, x, lambda over: law.compare(over + lower))
         error = error + s
     return float(np.abs(error).sum())
 
