@@ -15,6 +15,7 @@ import numpy.typing as npt
 from export.lower import Float, Link, Lowered
 from export.network import Network, Shape, Spiking
 from export.quantize import Quantized
+from neuro.chip import kept
 from neuro.neuron import Decay, Law
 
 
@@ -31,13 +32,12 @@ class Recording:
         return np.sum(self.spikes[name], axis=0)
 
     def current(self, name: str, t: int, links: list[Link]) -> Float:
-        """What the links bring to ``name`` in step t."""
+        """What links of one delay each (``Link.bins``) bring to ``name`` in step t."""
         samples = len(next(iter(self.spikes.values()))[0])
         total = np.zeros((samples, *self.shapes[name]))
-        for whole in links:
-            for link in whole.bins():
-                if t >= link.delay:
-                    total = total + link.apply(self.spikes[link.src][t - link.delay], self.shapes[name])
+        for link in links:
+            if t >= link.delay:
+                total = total + link.apply(self.spikes[link.src][t - link.delay], self.shapes[name])
         return total
 
 
@@ -49,12 +49,13 @@ def record(network: Network, lowered: Lowered, x: npt.NDArray[Any]) -> Recording
     spiking = network.spiking()
     past: dict[str, list[Float]] = {network.input: [], **{n: [] for n in spiking}}
     recording = Recording(dict.fromkeys(spiking, 0.0), past, shapes)
+    links = {n: [part for k in lowered.links if k.dst == n for part in k.bins()] for n in spiking}
     u = {n: np.zeros((len(x), *shapes[n])) for n in spiking}
     state: dict[str, Any] = {}
     for t in range(x.shape[1]):
         past[network.input].append(x[:, t].astype(np.float64))
         for n in spiking:
-            a = recording.current(n, t, [k for k in lowered.links if k.dst == n])
+            a = recording.current(n, t, links[n])
             law = _law(network, n)
             keep, _, gain, _ = law.charge.canonical()
             u[n] = keep * u[n] + gain * a
@@ -70,25 +71,28 @@ def count_error(recording: Recording, name: str, links: list[Link], made: Quanti
     """Sum of ``|spike count - float's|`` of population ``name`` with the integers of ``made`` and the float's input.
 
     The integers run in the float law, in units of ``vth``: with w = u + bias, ``w = a w + W x + (1 - a) bias`` from
-    ``w0 = u0 + bias``. Truncation of the chip's products, below 1/64 of a weight unit, is left out.
+    ``w0 = u0 + bias``, spikes above ``vth``, a soft reset by ``subtract``. Truncation of the chip's products, below
+    1/64 of a weight unit, is left out.
     """
-    a, b = (4095 - made.du) / 4096, (4096 - made.dv) / 4096
-    law: Any = Law(Decay(a, b), float(made.vth), "subtract" if reset == "subtract" else "zero", fires=">")
+    a, b = kept(made.du, made.dv)
+    soft = reset == "subtract"
+    law: Any = Law(Decay(a, b), float(made.subtract if soft else made.vth), "subtract" if soft else "zero", fires=">")
+    lower = law.threshold - made.vth
     shape = recording.shapes[name]
     bias = _per_neuron(None if made.bias is None else made.bias.astype(np.float64) * 2**made.bias_exp / 64, shape)
     first = _per_neuron(None if made.u0 is None else made.u0 / 64, shape) + bias
-    whole = [_exchanged(k, w.astype(np.float64) * 2**made.weight_exp) for k, w in zip(links, made.weights, strict=True)]
+    whole = [
+        replace(k, weight=w.astype(np.float64) * 2**made.weight_exp) for k, w in zip(links, made.weights, strict=True)
+    ]
+    parts = [part for k in whole for part in k.bins()]
     counts = recording.counts(name)
     state = (np.zeros_like(counts), np.zeros_like(counts) + first)
     error = -counts
     for t in range(len(recording.spikes[name])):
-        s, state = law.step(state, recording.current(name, t, whole) + (1.0 - a) * bias)
+        x = recording.current(name, t, parts) + (1.0 - a) * bias
+        s, state = law.step(state, x, lambda over: law.compare(over + lower))
         error = error + s
     return float(np.abs(error).sum())
-
-
-def _exchanged(link: Link, weight: Float) -> Link:
-    return replace(link, weight=weight)
 
 
 def _per_neuron(a: Float | None, shape: Shape) -> Float:

@@ -1,10 +1,4 @@
-"""Batch normalisation into the layer before it, with the rounding of it measured.
-
-    y = gamma (W x + b - mean) / sqrt(var + eps) + beta
-    g = gamma / sqrt(var + eps);  W' = g W;  b' = (b - mean) g + beta
-
-W' and b' are computed in float64 and rounded once to the layer's own dtype.
-"""
+"""Batch normalisation into the layer before it (:mod:`neuro.norm`), rounded once to its dtype and that measured."""
 
 from __future__ import annotations
 
@@ -17,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from export.network import Conv1d, Linear, Loss, Shape, Weighted
+from neuro.norm import folded
 
 SAMPLES = 8
 
@@ -26,22 +21,14 @@ def fold(node: Weighted, norm: nn.BatchNorm1d | nn.BatchNorm2d, in_shape: Shape,
 
     Errors: ``ValueError`` where the norm has no running statistics or another number of channels.
     """
-    mean, var = norm.running_mean, norm.running_var
-    if mean is None or var is None:
-        raise ValueError("has no running statistics (track_running_stats=False); train it with them")
-    if mean.shape[0] != node.weight.shape[0]:
-        raise ValueError(f"normalises {mean.shape[0]} channels, {name} before it has {node.weight.shape[0]}")
-    gain = 1.0 / np.sqrt(_array(var) + norm.eps)
-    shift = 0.0 if norm.bias is None else _array(norm.bias)
-    if norm.weight is not None:
-        gain = gain * _array(norm.weight)
-    bias = 0.0 if node.bias is None else node.bias.astype(np.float64)
+    if norm.num_features != node.weight.shape[0]:
+        raise ValueError(f"normalises {norm.num_features} channels, {name} before it has {node.weight.shape[0]}")
     kind = node.weight.dtype
-    weight = node.weight * gain.reshape(-1, *[1] * (node.weight.ndim - 1))
-    folded = replace(node, weight=weight.astype(kind), bias=((bias - _array(mean)) * gain + shift).astype(kind))
-    size = _difference(node, folded, norm, in_shape)
+    weight, bias = folded(node.weight, node.bias, norm)
+    made = replace(node, weight=weight.astype(kind), bias=bias.astype(kind))
+    size = _difference(node, made, norm, in_shape)
     what = f"BatchNorm folded in {kind}; largest absolute change of the output on random spikes"
-    return folded, Loss(name, what, size)
+    return made, Loss(name, what, size)
 
 
 def _difference(before: Weighted, after: Weighted, norm: nn.Module, in_shape: Shape) -> float:
@@ -62,7 +49,3 @@ def apply(node: Weighted, x: torch.Tensor) -> torch.Tensor:
     if isinstance(node, Conv1d):
         return functional.conv1d(x, weight, bias, node.stride, node.padding, node.dilation, node.groups)
     return functional.conv2d(x, weight, bias, node.stride, node.padding, node.dilation, node.groups)
-
-
-def _array(t: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return t.detach().cpu().numpy().astype(np.float64)

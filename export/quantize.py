@@ -27,11 +27,10 @@ from export.loihi import Int, SignMode
 from export.lower import Link
 from export.network import Loss
 from export.program import MappingError
+from neuro.chip import BIAS_MAX, MANTISSA_MAX, MAX_EXP, VTH_MAX, WRAP, decays, kept, largest_scale
 from neuro.neuron import Law
 
 Float: TypeAlias = npt.NDArray[np.float64]
-WRAP = 2**23
-VTH_MAX, BIAS_MAX, MAX_EXP = 131071, 4095 * 128, 7
 MARGIN = 1.5
 """Room over the largest current of a calibration batch."""
 
@@ -173,16 +172,15 @@ def _task(name: str, law: Law, links: list[Link], bias: Float | None, payloads: 
 
 
 def _decays(task: Task) -> tuple[int, int, list[Loss]]:
-    du, dv = round((1.0 - task.a) * 4096) - 1, round((1.0 - task.b) * 4096)
-    if du < 0:
-        raise MappingError(
-            f"{task.name}: a current that keeps {task.a:g} per step has no legal du; keep at most {1 - 1 / 4096:.6f}"
-        )
+    try:
+        du, dv = decays(task.a, task.b)
+    except ValueError as refused:
+        raise MappingError(f"{task.name}: {refused}") from None
     losses = []
-    if dv > 4095:
-        dv = 4095
+    if round(task.b * 4096) == 0:
         losses.append(Loss(task.name, "voltage keeps 1/4096 instead of nothing (dv is at most 4095)", 1 / 4096))
-    error = max(abs((4095 - du) / 4096 - task.a), abs((4096 - dv) / 4096 - task.b) if task.b else 0.0)
+    a, b = kept(du, dv)
+    error = max(abs(a - task.a), abs(b - task.b) if task.b else 0.0)
     if error:
         losses.append(Loss(task.name, "decay rounded to 1/4096, error of the fraction kept per step", error))
     return du, dv, losses
@@ -191,10 +189,8 @@ def _decays(task: Task) -> tuple[int, int, list[Loss]]:
 def _limits(task: Task) -> dict[str, float]:
     """Largest s at e = 0 by what sets it."""
     limits = {"the weights": math.inf, "the threshold fits 131071": VTH_MAX / task.theta}
-    for w, sign in zip(task.weights, task.signs, strict=True):
-        high, low = float(w.max()), float(-w.min())
-        own = min(254 / high, 256 / low) if sign == "mixed" else 255 / max(high, low)
-        limits["the weights"] = min(limits["the weights"], own)
+    for w in task.weights:
+        limits["the weights"] = min(limits["the weights"], largest_scale(float(w.max()), float(w.min())))
     if task.bias is not None and task.bias.any():
         limits["the bias fits 4095 << 7"] = BIAS_MAX / 64 / float(np.abs(task.bias).max())
     if task.u0 is not None and task.u0.any():
@@ -308,7 +304,7 @@ def _bias(task: Task, scale: float, losses: list[Loss]) -> tuple[Int | None, int
     if task.bias is None or not task.bias.any():
         return None, 0, None
     real = task.bias * scale * 64
-    exp = next(k for k in range(8) if float(np.abs(np.rint(real / 2**k)).max()) <= 4095)
+    exp = next(k for k in range(MAX_EXP + 1) if float(np.abs(np.rint(real / 2**k)).max()) <= MANTISSA_MAX)
     mantissa = np.rint(real / 2**exp)
     size = float(np.abs(mantissa * 2**exp - real).max()) / (scale * 64)
     if size > TOLERANCE * float(np.abs(task.bias).max()):

@@ -1,28 +1,28 @@
 """Encoders: values in [0, 1] to steps, pure functions ``x (N, ...) -> (N, T, ...)`` float32.
 
+``rate`` and ``latency`` are the first trains of :mod:`neuro.stream`, whose encoders go on where the last one ended.
+
 Errors, all of them: ``ValueError`` for T below 1 and, but for ``direct``, for values outside [0, 1].
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from neuro import stream
 
 Values: TypeAlias = npt.ArrayLike
 Steps: TypeAlias = npt.NDArray[np.float32]
 
 
 def rate(x: Values, T: int) -> Steps:
-    """Evenly spaced spikes, ``s[t] = 1 where floor(x (t+1)) > floor(x t)``: ``floor(x T)`` spikes, no chance.
-
-    Products are rounded to 1e-9 first, so that the spike count of ``k / T`` is k whatever its binary form.
-    """
+    """Evenly spaced spikes, ``s[t] = 1 where floor(x (t+1)) > floor(x t)``: ``floor(x T)`` spikes, no chance."""
     p = _unit("rate", x, T)
-    edges = np.arange(T + 1).reshape(1, T + 1, *[1] * (p.ndim - 1))
-    filled = np.floor(np.round(p[:, None] * edges, 9))
-    return (np.diff(filled, axis=1) > 0).astype(np.float32)
+    return _first(stream.Rate(int(T)), p)
 
 
 def bernoulli(x: Values, T: int, *, seed: int) -> Steps:
@@ -35,10 +35,7 @@ def bernoulli(x: Values, T: int, *, seed: int) -> Steps:
 def latency(x: Values, T: int) -> Steps:
     """One spike each, ``at t = round((1 - x) (T - 1))``: the larger the earlier; none for x = 0."""
     p = _unit("latency", x, T)
-    when = np.where(p > 0, np.rint((1.0 - p) * (T - 1)), T)
-    steps = np.arange(T).reshape(1, T, *[1] * (p.ndim - 1))
-    out: Steps = (steps == when[:, None]).astype(np.float32)
-    return out
+    return _first(stream.Latency(int(T)), p)
 
 
 def direct(x: Values, T: int) -> Steps:
@@ -46,6 +43,13 @@ def direct(x: Values, T: int) -> Steps:
     values = _finite("direct", x, T)
     out: Steps = np.repeat(values[:, None], T, axis=1).astype(np.float32)
     return out
+
+
+def _first(train: stream.Train, p: npt.NDArray[Any]) -> Steps:
+    n, shape = len(p), p.shape[1:]
+    lines = math.prod(shape)
+    spikes, _ = train(train.begin(lines, 0), p.reshape(n, lines))
+    return spikes.reshape(n, train.steps, *shape).astype(np.float32)
 
 
 def _finite(name: str, x: Values, T: int) -> npt.NDArray[Any]:

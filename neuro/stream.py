@@ -5,7 +5,7 @@
 
 Most are a tuning, values to one drive in [0, 1] a line, and a train, drives to K steps of 0 and 1:
 ``Coded(Bells(low, high), Rate(K))``. States are arrays that save and compare; leading axes are independent streams.
-:mod:`neuro.encode` has the same codes for data that is all there at once.
+:mod:`neuro.encode` makes steps of data that is all there at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from neuro.tuning import Floats, Tuning
 Ints: TypeAlias = npt.NDArray[np.integer[Any]]
 State: TypeAlias = npt.NDArray[Any]
 SLACK = 5e-10
-"""Added before a floor, so that the spike count of ``k / K`` is k whatever its binary form (as ``encode.rate``)."""
+"""Added before a floor, so that the spike count of ``k / K`` is k whatever its binary form."""
 
 
 class Encoder(Protocol):
@@ -65,7 +65,7 @@ class Train(Protocol):
 class Rate:
     """Evenly spaced spikes whose phase goes on: ``s[k] = floor(f + p (k + 1)) - floor(f + p k)``, then f += p K mod 1.
 
-    From phase 0 the spikes of ``neuro.encode.rate``; over many observations no part of a spike is lost.
+    Over many observations no part of a spike is lost.
     """
 
     steps: int
@@ -111,7 +111,7 @@ class Bernoulli:
 
 @dataclass(frozen=True)
 class Latency:
-    """One spike each, at ``round((1 - p)(K - 1))``: the larger the earlier; none for p = 0. As ``encode.latency``."""
+    """One spike each, at ``round((1 - p)(K - 1))``: the larger the earlier; none for p = 0."""
 
     steps: int
 

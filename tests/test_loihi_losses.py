@@ -200,6 +200,18 @@ def test_the_measured_count_error_is_the_chips(law: Law) -> None:
     assert abs(count_error(recording, "h", lowered.links, made, law.reset) - np.abs(got - want).sum()) <= 6
 
 
+def test_a_soft_reset_takes_off_what_the_chip_takes_off() -> None:
+    """``>=`` runs as ``> vth`` one unit lower: 550 spikes that left that unit behind would come to one spike more."""
+    law = Law(NoLeak(), reset="subtract", fires=">=")
+    net = image(("conv", Conv2d(np.full((1, 1, 1, 1), 0.5))), law=law)
+    lowered = lower(net)
+    recording = record(net, lowered, np.ones((1, 1100, *net.shapes()[net.input])))
+    made = quantize("h", law, lowered.links, None, [1])
+    assert (made.vth, made.subtract) == (509, 510)
+    assert (recording.counts("h") == 550).all()
+    assert count_error(recording, "h", lowered.links, made, law.reset) == 0
+
+
 def test_peaks_are_the_largest_currents() -> None:
     """By hand: weights 1 and -2, current decay 1/2, spikes 1,1,0 and 0,1,1."""
     net = Network.sequential(

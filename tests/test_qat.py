@@ -17,7 +17,8 @@ from export.from_torch import from_torch
 from export.loihi import LoihiProgram
 from export.to_loihi import compile_loihi
 from export.to_torch import NetworkModule, run_torch, to_torch
-from neuro.grid import WeightGrid, chip_law
+from neuro.chip import chip_law
+from neuro.grid import WeightGrid
 from neuro.methods.qat import freeze, hard_reset, prepare
 from neuro.methods.sltt import SLTT
 from neuro.modules import ParametricSpiking, Recurrent, Spiking, Stack, step, unroll

@@ -1,4 +1,4 @@
-"""Encoders of a stream: literal spikes, the codes of neuro.encode, and what stays the same over many observations."""
+"""Encoders of a stream: literal spikes, closed forms, and what stays the same over many observations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neuro import encode
 from neuro.stream import Bernoulli, Coded, Crossing, Latency, Payload, Rate
 from neuro.tuning import Bells, Opposed, Scaled
 
@@ -30,12 +29,14 @@ def test_rate_spikes_and_phase() -> None:
     assert total.tolist() == [10, 20, 40, 12]  # p K n, no part of a spike lost
 
 
-def test_first_trains_are_those_of_encode() -> None:
+def test_first_trains_in_closed_form() -> None:
     p = np.random.default_rng(0).random((50, 7))
     p[0], p[1], p[2] = 0.0, 1.0, np.arange(7) / 7
     for k in (1, 5, 8):
-        assert (Rate(k)(np.zeros(7), p)[0] == encode.rate(p, k)).all()
-        assert (Latency(k)(np.zeros(0), p)[0] == encode.latency(p, k)).all()
+        filled = np.floor(np.round(p[:, None] * np.arange(k + 1)[:, None], 9))
+        assert (Rate(k)(np.zeros(7), p)[0] == np.diff(filled, axis=1)).all()
+        when = np.where(p > 0, np.rint((1.0 - p) * (k - 1)), k)
+        assert (Latency(k)(np.zeros(0), p)[0] == (np.arange(k)[:, None] == when[:, None])).all()
 
 
 def test_bernoulli_is_numpys_philox() -> None:

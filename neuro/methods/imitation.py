@@ -59,12 +59,13 @@ class Policy:
         if self.code is None:
             self.code = self.encoder.begin()
         x, self.code = self.encoder(self.code, obs)
-        total: Any = 0.0
-        for k in range(x.shape[-2] + self.quiet):
-            now = torch.from_numpy(x[:, min(k, x.shape[-2] - 1)].astype(np.float32))
-            y, self.state = step(self.model, now if k < x.shape[-2] else torch.zeros_like(now), self.state)
-            total = total + y if k < x.shape[-2] else total
-        return np.asarray(total.numpy())
+        padded = torch.from_numpy(np.pad(x, ((0, 0), (0, self.quiet), (0, 0))).astype(np.float32))
+        out = []
+        for now in padded.unbind(1):
+            y, self.state = step(self.model, now, self.state)
+            out.append(y)
+        counts: Array = torch.stack(out[: x.shape[1]]).sum(0).numpy()
+        return counts
 
 
 def imitate(

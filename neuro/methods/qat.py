@@ -23,23 +23,21 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from neuro.grid import BiasGrid, Weighted, WeightGrid, chip_law, fold, short
+from neuro.chip import BIAS_MAX, MANTISSA_MAX, MAX_EXP, VTH_MAX, WRAP, chip_law, largest_scale
+from neuro.grid import BiasGrid, WeightGrid, short
 from neuro.modules import Recurrent, Spiking, Stack
 from neuro.neuron import Law
+from neuro.norm import fold
 
-WRAP = 2**17
-"""Weight units that a current may reach: 2^23 of 1/64 each."""
-
+Weighted: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
 ROOM = 1.5
 """By which the worst current may grow in training."""
-
-MANTISSA, EXPONENT, VTH = 4095, 7, 131071
 
 
 @dataclass(eq=False)
@@ -137,9 +135,9 @@ def _quantise(population: Population) -> Law:
         low, high, step = {0: (-128, 127, 2 * unit), 1: (0, 255, unit), -1: (-255, 0, unit)}[single]
         parametrize.register_parametrization(layer, "weight", WeightGrid(step, low, high))
     into, layers = _into(law), _biased(p, law)
-    high = MANTISSA // max(1, len(layers))
+    high = MANTISSA_MAX // max(1, len(layers))
     most = max([size * s * 64 / high for _, _, size in layers], default=1.0) * ROOM
-    j = min(EXPONENT, max(0, math.ceil(math.log2(max(1.0, most)))))
+    j = min(MAX_EXP, max(0, math.ceil(math.log2(max(1.0, most)))))
     for m, shift, _ in layers:
         parametrize.register_parametrization(m, "bias", BiasGrid(2.0**j / (64 * s * into), high, shift / into))
     return law
@@ -176,16 +174,17 @@ def _scale(p: Population, law: Law) -> tuple[float, float]:
         if parametrize.is_parametrized(layer):
             raise ValueError(f"{name}: its weight is parametrised already; freeze() the network first")
         w = layer.weight.detach().double().flatten(1) * gain / spread
-        high, low = float(w.max()), float(-w.min())
-        if not math.isfinite(high + low) or max(high, low) == 0.0:
+        high, low = float(w.max()), float(w.min())
+        if not math.isfinite(high - low) or high == low == 0.0:
             raise ValueError(f"{name}: weights are all 0 or not finite, there is no scale; train it first")
-        most = min(most, min(254 / high, 256 / low) if high > 0 and low > 0 else 255 / max(high, low))
+        most = min(most, largest_scale(high, low))
         either = w.abs().sum(1) if p.payload > 1 else torch.maximum(w.clamp(min=0).sum(1), (-w).clamp(min=0).sum(1))
         current += float(either.max()) * spread * p.payload
     bias = sum(size for _, _, size in _biased(p, law))
-    free = min((WRAP - 1) / (current / (1.0 - a) + (bias if a else 0.0)), 2 * MANTISSA / max(bias, 1e-30)) / ROOM
-    most = min(most, free, VTH / theta)
-    e = 0 if p.conv else min(EXPONENT, math.floor(math.log2(min(free, VTH / theta) / most)))
+    free = (WRAP / 64 - 1) / (current / (1.0 - a) + (bias if a else 0.0))
+    free = min(free, BIAS_MAX / 64 / max(bias, 1e-30)) / ROOM
+    most = min(most, free, VTH_MAX / theta)
+    e = 0 if p.conv else min(MAX_EXP, math.floor(math.log2(min(free, VTH_MAX / theta) / most)))
     whole = math.floor(theta * most * 2**e)
     fine = [m / (theta * 2**e) for m in range(whole, whole // 2, -1)]
     if not fine:

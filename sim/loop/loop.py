@@ -13,6 +13,7 @@ What an input causes leaves the chip L steps later (``program.latency``). Two wa
 from __future__ import annotations
 
 import math
+from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -36,30 +37,12 @@ Array: TypeAlias = npt.NDArray[Any]
 STATE, VERSION = "spikeport-loop-state", 1
 
 
-class Series:
-    """A column of numbers that grows."""
-
-    def __init__(self) -> None:
-        self._data, self._fill = np.zeros(1024), 0
-
-    def add(self, value: float) -> None:
-        """One more."""
-        if self._fill == len(self._data):
-            self._data = np.concatenate([self._data, np.zeros_like(self._data)])
-        self._data[self._fill] = value
-        self._fill += 1
-
-    def array(self) -> npt.NDArray[np.float64]:
-        """All so far."""
-        return self._data[: self._fill].copy()
-
-
 @dataclass
 class Times:
     """Wall time in seconds: of each environment step (encoder, chip, decoder) and of each chip step."""
 
-    act: Series = field(default_factory=Series)
-    chip: Series = field(default_factory=Series)
+    act: array[float] = field(default_factory=lambda: array("d"))
+    chip: array[float] = field(default_factory=lambda: array("d"))
 
 
 @dataclass(frozen=True)
@@ -128,8 +111,7 @@ class Loop:
         self._meter = Meter(program, self.rows) if meter else None
         inputs, outputs = program.size(program.input), program.size(program.output)
         self._x, self._y = np.zeros((self.rows, inputs), np.int32), np.zeros((self.rows, outputs), np.int32)
-        first = self.rows - self.steps
-        self._read = self._y[first : first + self.steps]
+        self._read = self._y[self.rows - self.steps :]
         self._code: Array = np.zeros(0)
         self._narrow = message_type(program, program.input)
         self._recorder = None if record is None else Recorder(record, self.about(), upto=resume)
@@ -170,12 +152,12 @@ class Loop:
         for k in range(self.rows):
             a = perf_counter()
             y[k] = step(x[k])
-            chip.add(perf_counter() - a)
+            chip.append(perf_counter() - a)
             if meter is not None and not meter.watch(self.stepper, k):
                 self._meter = meter = None
         v = self.stepper.membrane() if self.decoder.read.membrane else None
         action = self.decoder(self._read, v)
-        self.times.act.add(perf_counter() - began)
+        self.times.act.append(perf_counter() - began)
         if meter is not None:
             meter.add(x, self.done * self.rows, self.stepper)
         if self._recorder is not None:

@@ -166,7 +166,7 @@ def report(
     ``meter``: the loop's own where it has one, else what :func:`measure` made of the recording. ``figures``: numbers
     of your own, printed by name. Errors: ``PriceTableError`` for the table.
     """
-    act, chip = loop.times.act.array(), loop.times.chip.array()
+    act, chip = np.array(loop.times.act), np.array(loop.times.chip)
     seconds = energy = bill = None
     counts: Mapping[str, Mapping[str, int]] = {}
     notes = []
@@ -230,7 +230,7 @@ def as_run(loop: Loop, recording: Recording) -> Run:
         raise ValueError(f"{loop.stepper.name}: spikes were not counted; record the loop and measure the recording")
     first = loop.rows - loop.steps
     windows = [part.y[:, first:] for part in recording.parts()]
-    seconds, act = loop.meter.seconds(), loop.times.act.array()
+    seconds, act = loop.meter.seconds(), np.array(loop.times.act)
     y = np.concatenate(windows).reshape(-1, loop.steps, *loop.program.output_shape)
     if len(y) != len(act):
         raise ValueError(

@@ -11,7 +11,7 @@ runs lava-nc, or a chip.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any, Protocol, TypeAlias
 
@@ -240,8 +240,17 @@ class ClientStepper:
         self.client.close()
 
 
-STEPPERS: dict[str, type[EngineStepper] | type[ReferenceStepper]] = {
-    s.name: s for s in (EngineStepper, ReferenceStepper)
+def _lava() -> Stepper:
+    engines.engine("lava")  # says what is missing
+    from sim.lava import client
+
+    return ClientStepper(client.Client(), "lava")
+
+
+STEPPERS: dict[str, Callable[[], Stepper]] = {
+    EngineStepper.name: EngineStepper,
+    ReferenceStepper.name: ReferenceStepper,
+    "lava": _lava,
 }
 
 
@@ -252,14 +261,9 @@ def stepper(on: str | Stepper) -> Stepper:
     """
     if not isinstance(on, str):
         return on
-    if on == "lava":
-        engines.engine(on)  # says what is missing
-        from sim.lava import client
-
-        return ClientStepper(client.Client(), on)
     if on not in STEPPERS:
         raise ValueError(
-            f"no machine '{on}' goes step by step; there are {', '.join(STEPPERS)}, lava; give another as "
+            f"no machine '{on}' goes step by step; there are {', '.join(STEPPERS)}; give another as "
             "ClientStepper(client)"
         )
     return STEPPERS[on]()
