@@ -30,8 +30,8 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from export.assemble import assemble
 from export.loihi import ConvEdge, DenseEdge, InputNode, Lif, LoihiProgram
-from export.to_loihi import assemble
 from sim.lava.client import Client, WorkerUnavailable
 from sim.loihi import engine, reference
 

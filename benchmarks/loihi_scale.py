@@ -37,8 +37,8 @@ def peak() -> int:
 
 def program(kind: str, synapses: int) -> Any:
     """One connection between two populations; a threshold that few pass."""
+    from export.assemble import assemble
     from export.loihi import DenseEdge, InputNode, Lif, SparseEdge
-    from export.to_loihi import assemble
 
     rng = np.random.default_rng(0)
     n = min(4000, round(math.sqrt(synapses))) if kind == "dense" else synapses // FAN_OUT

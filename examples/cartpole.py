@@ -21,7 +21,7 @@ EPISODES, SEED = 20, 1000
 
 def main(folder: Path = Path("out/cartpole")) -> None:
     """Write the program, its codec, the recording, loop.json, report.json and report.html into ``folder``."""
-    print("training, about 15 seconds")
+    print("training, about 20 seconds")
     trained = train_cartpole()
     network = from_torch(trained.module, (trained.encoder.lines,), name="cartpole")
     program = compile_for("loihi", network)

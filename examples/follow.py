@@ -19,7 +19,7 @@ STEPS = 1000
 
 def main(folder: Path = Path("out/follow")) -> None:
     """Write the program, its codec, the recording and loop.json into ``folder``."""
-    print("training, about 15 seconds")
+    print("training, about 20 seconds")
     trained = train_tracking()
     network = from_torch(trained.module, (trained.encoder.lines,), name="follow")
     program = compile_for("loihi", network)

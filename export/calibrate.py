@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.lower import Float, Link, Lowered
-from export.network import Network, Shape, Spiking
+from export.network import Network, Shape
 from export.quantize import Quantized
 from neuro.chip import kept
 from neuro.neuron import Decay, Law
@@ -56,7 +56,7 @@ def record(network: Network, lowered: Lowered, x: npt.NDArray[Any]) -> Recording
         past[network.input].append(x[:, t].astype(np.float64))
         for n in spiking:
             a = recording.current(n, t, links[n])
-            law = _law(network, n)
+            law = network.law(n)
             keep, _, gain, _ = law.charge.canonical()
             u[n] = keep * u[n] + gain * a
             recording.peaks[n] = max(recording.peaks[n], float(np.abs(u[n]).max()))
@@ -97,10 +97,3 @@ def count_error(recording: Recording, name: str, links: list[Link], made: Quanti
 
 def _per_neuron(a: Float | None, shape: Shape) -> Float:
     return np.zeros(shape) if a is None else np.broadcast_to(a, (int(np.prod(shape)),)).reshape(shape)
-
-
-def _law(network: Network, name: str) -> Law:
-    node = network.nodes[name]
-    if not isinstance(node, Spiking):
-        raise TypeError(f"{name} is no spiking node")
-    return node.law

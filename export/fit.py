@@ -12,7 +12,7 @@ from export.loihi import ConvEdge, DenseEdge, Edge, InputNode, Int, Lif, Node
 from export.lower import Link, lower
 from export.network import Network
 from export.place import Layout, place
-from export.to_loihi import starts, timed, waits
+from export.schedule import starts, timed, waits
 from hardware.loihi import load_profile
 
 

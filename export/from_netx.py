@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from export.assemble import assemble
 from export.loihi import InputNode, LoihiProgram
 from export.network import Shape
 from export.netx_build import Builder, Settings, add_layer
@@ -19,7 +20,6 @@ from export.netx_file import NOTE, NOTE_VERSION, Layer, Reader, opened
 from export.netx_layers import SPIKE_EXP
 from export.package import PackageError
 from export.program import MappingError
-from export.to_loihi import assemble
 
 
 def from_netx(

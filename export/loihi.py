@@ -49,7 +49,7 @@ class ProgramError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class LoihiProgram:
-    """One network in a chip's integers. Make it with ``compile_loihi`` or ``assemble`` of :mod:`export.to_loihi`.
+    """One network in a chip's integers. Made by :mod:`export.to_loihi` or :mod:`export.assemble`.
 
     ``output``: the population that is read. ``placement``: core of each neuron. ``scale``: integer weight units that
     1.0 of the float network's potential became, per population. ``losses``: what the conversion changed. ``law``:

@@ -139,6 +139,13 @@ class Network:
         """Names of the spiking nodes in execution order."""
         return [n for n in self.order() if isinstance(self.nodes[n], Spiking)]
 
+    def law(self, name: str) -> Law:
+        """The law of a spiking node. Errors: :class:`NetworkError` for any other."""
+        node = self.nodes[name]
+        if not isinstance(node, Spiking):
+            raise NetworkError(f"{name}: is no spiking node")
+        return node.law
+
     def order(self) -> list[str]:
         """Execution order of one step: sources of undelayed edges first, ties by place in ``nodes``.
 

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from export.assemble import assemble
 from export.calibrate import Recording, count_error, record
-from export.loihi import (
-    MAX_DELAY,
-    ConvEdge,
-    DenseEdge,
-    Edge,
-    InputNode,
-    Int,
-    Lif,
-    LoihiProgram,
-    Node,
-    SparseEdge,
-    effective,
-)
+from export.loihi import ConvEdge, DenseEdge, Edge, InputNode, Lif, LoihiProgram, Node
 from export.loihi_check import MAX_MESSAGE_BITS
-from export.lower import Link, Lowered, as_matrix, lower
-from export.network import AvgPool2d, Conv1d, Conv2d, Loss, Network, Scale, Shape, Spiking, SumPool2d
-from export.place import layout, place
+from export.lower import Link, Lowered, lower
+from export.network import AvgPool2d, Conv1d, Conv2d, Loss, Network, Scale, SumPool2d
 from export.program import MappingError
 from export.quantize import Quantized, quantize
+from export.schedule import starts, timed, waits
 from hardware.loihi import load_profile
-
-__all__ = ["ConvEdge", "DenseEdge", "InputNode", "Lif", "LoihiProgram", "SparseEdge", "assemble", "compile_loihi"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +80,7 @@ def _quantized(
     payload = 2**options.graded_bits - 1 if options.graded_bits else 1
     payloads = [payload if x.src == network.input else 1 for x in links]
     peak = None if recording is None else recording.peaks[name]
-    law = _law(network, name)
+    law = network.law(name)
     best = quantize(name, law, links, bias, payloads, peak)
     if recording is None or not options.scale_search:
         return best
@@ -109,123 +96,6 @@ def _quantized(
     return best
 
 
-def assemble(
-    nodes: Mapping[str, Node],
-    edges: Sequence[Edge],
-    output: str,
-    *,
-    dt_s: float = 1e-3,
-    profile: str = "loihi1",
-    chips: int | None = None,
-    placement: Mapping[str, npt.NDArray[np.int32]] | None = None,
-    name: str = "network",
-    losses: Sequence[Loss] = (),
-    source_hash: str = "",
-    scale: Mapping[str, float] | None = None,
-    law: Literal["lava", "hw"] = "lava",
-    late: bool = True,
-) -> LoihiProgram:
-    """A checked program from nodes and connections written by hand: weights put on their grid, cores given.
-
-    Populations with ``start`` 0 that a spike can reach start as many steps late as they are connections from the
-    input; with ``late=False`` they keep it, and start with the first chip step as lava's do. Weights off the grid of
-    their sign mode are stored as the chip would and named in ``losses``; those of convolutions only under ``law="hw"``,
-    under "lava" they stay as they are. Errors: ``ProgramError``, ``CapacityError``.
-    """
-    placed = dict(nodes)
-    for n, depth in _depth(nodes, edges).items() if late else ():
-        node = placed[n]
-        if not isinstance(node, InputNode) and node.start == 0:
-            placed[n] = replace(node, start=depth)
-    kept, lost = [], list(losses)
-    for e in edges:
-        legal, found = _legal(e, law)
-        kept.append(legal)
-        lost += found
-    program = LoihiProgram(
-        placed, kept, output, dt_s, profile, dict(placement or _anywhere(placed)), {}, tuple(lost), name, source_hash,
-        dict(scale or {}), law,
-    )  # fmt: skip
-    program.check()
-    chip = load_profile(profile)
-    made = place(placed, kept, chip, chips) if placement is None else layout(placed, kept, placement, chip, chips)
-    return replace(program, placement=made.placement, usage=made.usage)
-
-
-def _legal(e: Edge, law: str) -> tuple[Edge, list[Loss]]:
-    """The connection with the weights that run, and what that changed."""
-    if e.w.size == 0:
-        return e, []
-    w = effective(e.w, e.sign_mode, e.num_weight_bits)
-    size = float(np.abs(w.astype(np.int64) - e.w).max())
-    if isinstance(e, ConvEdge) and law == "lava":
-        lost = []
-        if size:
-            what = f"weights of the convolution from {e.src} run as they are, a chip would store others, largest change"
-            lost.append(Loss(e.dst, what, size))
-        if e.weight_exp:
-            what = f"weight_exp of the convolution from {e.src} is ignored, as lava's Conv does; law='hw' applies it"
-            lost.append(Loss(e.dst, what, float(e.weight_exp)))
-        return e, lost
-    if not size:
-        return (e if e.w.dtype == np.int16 else replace(e, w=w)), []
-    what = f"weights from {e.src} put on the {e.sign_mode} grid, largest change in weight units"
-    return replace(e, w=w), [Loss(e.dst, what, size)]
-
-
-def _anywhere(nodes: Mapping[str, Node]) -> dict[str, npt.NDArray[np.int32]]:
-    return {n: np.zeros(int(np.prod(node.shape)), np.int32) for n, node in nodes.items()}
-
-
-def _depth(nodes: Mapping[str, Node], edges: Sequence[Edge]) -> dict[str, int]:
-    """Fewest connections from the input to each population that it reaches."""
-    depth = {n: 0 for n, node in nodes.items() if isinstance(node, InputNode)}
-    ring, k = list(depth), 0
-    while ring:
-        k += 1
-        ring = list(dict.fromkeys(e.dst for e in edges if e.src in ring and e.dst in nodes and e.dst not in depth))
-        depth |= dict.fromkeys(ring, k)
-    return depth
-
-
-def starts(network: Network, lowered: Lowered) -> dict[str, int]:
-    """First chip step of each population: the longest way from the input, a connection one step, a delay one back.
-
-    A spike of network step k leaves at ``k + start[src]``, and is integrated at ``k + delay + start[dst]``. The chip
-    takes at least one step from one to the other: ``start[dst] >= start[src] + 1 - delay``.
-    """
-    start = {network.input: 0} | dict.fromkeys(network.spiking(), 1)
-    for _ in range(len(start) + 1):
-        late = [x for x in lowered.links if start[x.dst] < start[x.src] + 1 - x.delay]
-        if not late:
-            return start
-        for x in late:
-            start[x.dst] = max(start[x.dst], start[x.src] + 1 - x.delay)
-    loop = late[0]
-    raise MappingError(
-        f"{loop.src} -> {loop.dst}: a loop has more connections than steps of delay, and each connection takes a chip "
-        "step; give a loop over n populations a delay of n steps in all"
-    )
-
-
-def timed(link: Link, start: Mapping[str, int], shapes: Mapping[str, Shape]) -> Link:
-    """The link as one the chip can delay: a convolution that must wait becomes a matrix."""
-    wait, each = waits(link, start)
-    longest = wait if each is None else int(each.max())
-    if longest > MAX_DELAY:
-        raise MappingError(
-            f"{link.src} -> {link.dst}: needs a delay of {longest} steps, a synapse has at most {MAX_DELAY}; shorten "
-            "the delay or the other path, or relay the spikes through a population"
-        )
-    return as_matrix(link, shapes[link.src], shapes[link.dst]) if wait and link.conv else link
-
-
-def waits(link: Link, start: Mapping[str, int]) -> tuple[int, Int | None]:
-    """Steps that a connection waits on the chip, and those of each synapse where they differ."""
-    ahead = start[link.dst] - start[link.src] - 1
-    return link.delay + ahead, None if link.delays is None else link.delays + ahead
-
-
 def _refuse(network: Network, options: Options, calibration: npt.NDArray[Any] | None) -> None:
     load_profile(options.profile)
     if not 0 <= options.graded_bits <= MAX_MESSAGE_BITS:
@@ -238,7 +108,7 @@ def _refuse(network: Network, options: Options, calibration: npt.NDArray[Any] | 
     if calibration is not None:
         _messages(network.input, calibration, options.graded_bits)
     for name in network.spiking():
-        if _law(network, name).reset == "subtract" and not options.soft_reset:
+        if network.law(name).reset == "subtract" and not options.soft_reset:
             raise MappingError(
                 f"{name}: reset 'subtract' is in no stock lava process; train with reset 'zero' "
                 "(neuro.methods.qat.hard_reset makes such a copy to fine-tune), or pass soft_reset=True to run it as "
@@ -256,13 +126,6 @@ def _messages(name: str, x: npt.NDArray[Any], bits: int) -> None:
         )
 
 
-def _law(network: Network, name: str) -> Any:
-    node = network.nodes[name]
-    if not isinstance(node, Spiking):
-        raise MappingError(f"{name}: is no spiking node")
-    return node.law
-
-
 def _node(made: Quantized, network: Network, name: str, start: int) -> Lif:
     shape = network.shapes()[name]
     n = int(np.prod(shape))
@@ -270,7 +133,7 @@ def _node(made: Quantized, network: Network, name: str, start: int) -> Lif:
     def full(a: Any) -> Any:
         return None if a is None else np.ascontiguousarray(np.broadcast_to(a, (n,)))
 
-    reset = _law(network, name).reset
+    reset = network.law(name).reset
     return Lif(
         shape, made.du, made.dv, made.vth, full(made.bias), made.bias_exp, reset,
         made.subtract if reset == "subtract" else 0, full(made.u0), start,
@@ -313,11 +176,11 @@ def _padding(links: list[Link], start: Mapping[str, int]) -> list[Loss]:
     return [
         Loss(x.dst, f"spikes of {x.src} wait for a longer path, steps of delay", float(ahead))
         for x in links
-        if (ahead := start[x.dst] - start[x.src] - 1) > 0
+        if (ahead := waits(x, start)[0] - x.delay) > 0
     ]
 
 
 def _extension(network: Network, name: str) -> list[Loss]:
-    if _law(network, name).reset == "zero":
+    if network.law(name).reset == "zero":
         return []
     return [Loss(name, "reset 'subtract' is an extension of this engine, not portable to lava-nc", 1.0)]

@@ -91,7 +91,7 @@ ENGINES = {
 OWNERS = {
     "onnx": "export.to_onnx:OnnxProgram",
     "sfq": "export.to_deck:SfqProgram",
-    "loihi": "export.to_loihi:LoihiProgram",
+    "loihi": "export.loihi:LoihiProgram",
     "brian": "export.to_brian:BrianProgram",
 }
 SUFFIXES = {".onnx": "onnx", ".cir": "sfq", ".inc": "sfq", ".js": "sfq", ".py": "brian"}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from export.assemble import assemble
 from export.loihi import (
     ConvEdge,
     Delta,
@@ -24,7 +25,6 @@ from export.loihi import (
     SparseEdge,
     Ternary,
 )
-from export.to_loihi import assemble
 
 Array = npt.NDArray[Any]
 KINDS = (

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from export.assemble import assemble
 from export.loihi import DenseEdge, InputNode, Lif, LoihiProgram
-from export.to_loihi import assemble
 from neuro.stream import Coded
 from neuro.tuning import Scaled
 from sim.loop import Loop

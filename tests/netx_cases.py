@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from export.assemble import assemble
 from export.from_netx import from_netx
 from export.loihi import (
     ConvEdge,
@@ -30,7 +31,6 @@ from export.loihi import (
     Sigma,
     SigmaDelta,
 )
-from export.to_loihi import assemble
 from export.to_netx import netx_program
 
 GOLDEN = Path(__file__).parent / "golden" / "netx.npz"

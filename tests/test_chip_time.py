@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from loihi_programs import KINDS, program
 
+from export.assemble import assemble
 from export.loihi import ConvEdge, DenseEdge, InputNode, Lif, LoihiProgram, SparseEdge
-from export.to_loihi import assemble
 from hardware.loihi import load_profile
 from sim.loihi import engine, fallback, timing
 from sim.loihi.arrivals import received

@@ -16,8 +16,8 @@ import gymnasium
 import numpy as np
 import pytest
 
+from export.assemble import assemble
 from export.loihi import DenseEdge, InputNode, Lif, LoihiProgram
-from export.to_loihi import assemble
 from neuro.data import cartpole, tracking
 from neuro.stream import Coded, Payload, Rate
 from neuro.tuning import Opposed, Scaled

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from lava_programs import ready
 
+from export.assemble import assemble
 from export.loihi import (
     ConvEdge,
     Delta,
@@ -24,7 +25,6 @@ from export.loihi import (
     SparseEdge,
     Ternary,
 )
-from export.to_loihi import assemble
 from sim.lava.client import Client, Result
 from sim.loihi import engine, reference
 

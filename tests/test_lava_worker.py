@@ -17,8 +17,8 @@ import pytest
 from lava_programs import fds, gone, ready, session
 from loihi_programs import program
 
+from export.assemble import assemble
 from export.loihi import ConvEdge, DenseEdge, InputNode, Lif, LoihiProgram, ResonateFire, Ternary
-from export.to_loihi import assemble
 from sim import engines
 from sim.lava import client as module
 from sim.lava.client import Client

@@ -10,9 +10,10 @@ import pytest
 from loihi_programs import KINDS, program
 
 from export import Edge, Input, Linear, Network, Output, Spiking
+from export.assemble import assemble
 from export.loihi import DenseEdge, InputNode, Lif, LoihiProgram
 from export.package import PackageError
-from export.to_loihi import assemble, compile_loihi
+from export.to_loihi import compile_loihi
 from hardware.loihi import load_profile
 from neuro.neuron import Decay, Law
 from sim import numpy_engine

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from export.assemble import assemble
 from export.loihi import (
     ConvEdge,
     Delta,
@@ -24,7 +25,6 @@ from export.loihi import (
     effective,
     lava_kernel,
 )
-from export.to_loihi import assemble
 from sim.loihi import engine, reference
 from sim.run import Run
 

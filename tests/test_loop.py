@@ -10,8 +10,8 @@ import pytest
 from loihi_programs import program as random_program
 from loop_programs import SEEDS, closed, relay, scaled
 
+from export.assemble import assemble
 from export.loihi import DenseEdge, InputNode, Lif
-from export.to_loihi import assemble
 from neuro.stream import Bernoulli, Coded, Payload, Rate
 from neuro.tuning import Scaled
 from sim import engines

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from export import Input, Linear, Network, Output, Spiking
+from export.assemble import assemble
 from export.from_netx import from_netx, input_transform
 from export.loihi import ConvEdge, Delta, DenseEdge, InputNode, Lif, LoihiProgram, ResonateFire, SigmaDelta, Ternary
 from export.netx_layers import UnloadableError, loaded, stored, written_decay
 from export.package import PackageError
 from export.program import MappingError
-from export.to_loihi import assemble, compile_loihi
+from export.to_loihi import compile_loihi
 from export.to_netx import compile_netx, fitted, netx_program, to_netx
 from neuro.neuron import Law, Tau
 from sim import cli, engines

@@ -13,10 +13,10 @@ from loihi_programs import KINDS, program
 from placed_programs import by_links, dense, lif
 
 from export import CapacityError
+from export.assemble import assemble
 from export.loihi import ConvEdge, DenseEdge, Edge, InputNode, LoihiProgram, SparseEdge
 from export.place import layout, place
 from export.routes import routes
-from export.to_loihi import assemble
 from hardware.loihi import LIMITS, TIMES, load_profile
 from hardware.tables import load_table
 from sim.loihi import engine

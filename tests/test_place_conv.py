@@ -11,11 +11,11 @@ import pytest
 from loihi_programs import KINDS, program
 from placed_programs import by_links, dense, lif
 
+from export.assemble import assemble
 from export.loihi import ConvEdge, DenseEdge, Edge, InputNode, LoihiProgram, Node, SparseEdge
 from export.place import place
 from export.routes import routes
 from export.synapses import structure
-from export.to_loihi import assemble
 from hardware.loihi import load_profile
 
 LOIHI1 = load_profile("loihi1")

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from export import AvgPool2d, Conv2d, Edge, Flatten, Input, Linear, MappingError, Network, NetworkError, Output, Spiking
+from export.assemble import assemble
 from export.loihi import ConvEdge, DenseEdge, ProgramError, effective
 from export.lower import Link, lower
 from export.quantize import quantize
-from export.to_loihi import assemble, compile_loihi
+from export.to_loihi import compile_loihi
 from neuro.neuron import Decay, Law, NoLeak, Rate, Tau
 from sim import numpy_engine
 from sim.loihi import engine, reference

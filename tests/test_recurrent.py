@@ -107,7 +107,7 @@ def test_our_recurrent_container_runs_on_the_chip(law: Law) -> None:
     network = from_torch(net, (12,))
     same_on_the_chip(network, x, want)
     program = compile_loihi(network)
-    assert program.order is None
+    assert program.loops
     (loop,) = (e for e in program.edges if e.src == e.dst)
     assert isinstance(loop, DenseEdge)
     assert loop.delay == 0  # a connection's own step is the recurrence's

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from export.assemble import assemble
 from export.loihi import ConvEdge, DenseEdge, Edge, InputNode, Lif, LoihiProgram, Node, SparseEdge
-from export.to_loihi import assemble
 from hardware.energy import price
 from hardware.loihi import load_profile
 from sim.loihi import engine, reference

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from export.assemble import assemble
 from export.loihi import (
     ConvEdge,
     Delta,
@@ -30,7 +31,6 @@ from export.loihi import (
     SparseEdge,
     Ternary,
 )
-from export.to_loihi import assemble
 
 Array = npt.NDArray[Any]
 SIGNS: tuple[SignMode, ...] = ("mixed", "excitatory", "inhibitory")
