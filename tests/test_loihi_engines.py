@@ -78,6 +78,7 @@ def test_long_runs_in_pieces_and_threads_change_nothing(kind: str, monkeypatch: 
     made, x = program(kind, 5)
     want = engine.run(made, x, probes=("o.v",), threads=1)
     monkeypatch.setattr(flow, "ROWS", 1)
+    monkeypatch.setattr(engine, "WIDE", 1)
     got = engine.run(made, x, probes=("o.v",), threads=2)
     assert (got.probes["o.v"] == want.probes["o.v"]).all()
     assert got.counts == want.counts

@@ -29,6 +29,8 @@ from sim.run import Run
 Array = npt.NDArray[Any]
 _PLANS: WeakKeyDictionary[LoihiProgram, dict[bool | None, Plan]] = WeakKeyDictionary()
 _LOCK = Lock()
+WIDE = 2**13
+"""Neurons times samples of a chip step below which a thread of its own loses more than it wins (784-n-n, measured)."""
 
 
 @dataclass
@@ -88,6 +90,8 @@ def run(
     given = plan.inward(program.input, x.reshape(samples, steps, -1))
     workers = min(samples, threads or _processors()) if plan.compiled else 1
     if program.loops:  # they take samples side by side
+        widest = max(program.size(n) for n in program.populations)
+        workers = max(1, min(workers, samples * widest // WIDE))
         pieces = [range(k, samples, workers) for k in range(workers)]
     else:
         pieces = [range(k, k + 1) for k in range(samples)]
