@@ -29,7 +29,7 @@ from sim.run import Run
 Array = npt.NDArray[Any]
 _PLANS: WeakKeyDictionary[LoihiProgram, dict[bool | None, Plan]] = WeakKeyDictionary()
 _LOCK = Lock()
-WIDE = 2**13
+WIDE = 2**14
 """Neurons times samples of a chip step below which a thread of its own loses more than it wins (784-n-n, measured)."""
 
 
