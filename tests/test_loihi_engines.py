@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,17 @@ def test_stepping_is_running(kind: str) -> None:
                 assert (fast.read(n, variable) == slow.vars[n][variable]).all()
         ys.append(y)
     assert (np.stack(ys, 1)[:, made.latency :] == want).all()
+
+
+def test_populations_may_be_listed_in_any_order() -> None:
+    made, x = program("recurrent", 7)
+    turned = replace(made, nodes=dict(reversed(made.nodes.items())))
+    assert {frozenset(c) for c in turned.components} == {frozenset(c) for c in made.components}
+    assert turned.components[0] == ("in",)
+    assert (engine.run(turned, x).y == reference.run(made, x).y).all()
+    chain, x = program("dense", 7)
+    assert [len(c) for c in chain.components] == [1] * len(chain.nodes)
+    assert not chain.loops
 
 
 def test_kept_state_goes_on_as_it_was() -> None:

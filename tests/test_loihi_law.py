@@ -142,6 +142,7 @@ def test_weight_exponent_shifts_the_sum_and_rounds_down(run: Any) -> None:
 
 def test_bias_with_exponent_adds_every_step(run: Any) -> None:
     assert series(run, one(bias=np.array([5]), bias_exp=3), [0] * 4, "h.v") == [40, 80, 120, 160]
+    assert series(run, one(bias=np.array([10]), bias_exp=-2), [0] * 4, "h.v") == [2, 4, 6, 8]
 
 
 def test_current_decays_by_du_plus_one(run: Any) -> None:
@@ -154,6 +155,7 @@ def test_current_decays_by_du_plus_one(run: Any) -> None:
 def test_voltage_decay_truncates_toward_zero(run: Any) -> None:
     assert series(run, one(100, dv=4095), [1, 0, 0], "h.v") == [6400, 1, 0]
     assert series(run, one(-100, dv=4095), [1, 0, 0], "h.v") == [-6400, -1, 0]
+    assert series(run, one(100, dv=4096), [1, 0, 0], "h.v") == [6400, 0, 0]
 
 
 def test_spike_resets_voltage_not_current(run: Any) -> None:
