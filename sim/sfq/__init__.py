@@ -9,7 +9,10 @@ Importing this loads numpy; numba loads with the first ``transient``.
 
 from __future__ import annotations
 
+from sim.sfq.batch import BatchRun as BatchRun
+from sim.sfq.batch import batch as batch
 from sim.sfq.circuit import Circuit as Circuit
+from sim.sfq.corners import Corners as Corners
 from sim.sfq.deck import Deck as Deck
 from sim.sfq.deck import load as load
 from sim.sfq.deck import loads as loads

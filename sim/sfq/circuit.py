@@ -87,9 +87,71 @@ class Sources:
         return len(self.names)
 
 
+def _no_ints() -> Ints:
+    return np.zeros(0, np.int64)
+
+
+def _no_floats() -> Floats:
+    return np.zeros(0)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lossless transmission lines: port 1 from ``a`` to ``b``, port 2 from ``c`` to ``d``; ohm and s.
+
+    V1(t) - Z I1(t) = V2(t - td) + Z I2(t - td) and the same with the ports exchanged, I into the line.
+    """
+
+    names: tuple[str, ...] = ()
+    a: Ints = field(default_factory=_no_ints)
+    b: Ints = field(default_factory=_no_ints)
+    c: Ints = field(default_factory=_no_ints)
+    d: Ints = field(default_factory=_no_ints)
+    z0_ohm: Floats = field(default_factory=_no_floats)
+    td_s: Floats = field(default_factory=_no_floats)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Controlled:
+    """Controlled sources: output from ``a`` to ``b``, control from ``ca`` to ``cb``, letter E F G H in ``kinds``.
+
+    E: V = gain Vc, F: I = gain Ic, G: I = gain Vc, H: V = gain Ic, the current flowing in the source from ``a`` to
+    ``b``. F and H sense the current of a branch of no voltage between ``ca`` and ``cb``.
+    """
+
+    names: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    a: Ints = field(default_factory=_no_ints)
+    b: Ints = field(default_factory=_no_ints)
+    ca: Ints = field(default_factory=_no_ints)
+    cb: Ints = field(default_factory=_no_ints)
+    gain: Floats = field(default_factory=_no_floats)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class PerElement:
+    """A number for each resistor, junction, inductor and capacitor, in the order of the circuit."""
+
+    resistors: Floats
+    junctions: Floats
+    inductors: Floats
+    capacitors: Floats
+
+
 @dataclass(frozen=True)
 class Circuit:
-    """Everything a run needs. ``where`` maps element names to their lines, for messages."""
+    """Everything a run needs. ``where`` maps element names to their lines, for messages.
+
+    ``temperature_K`` (0: no noise), ``neb_Hz`` (0: the native noise) and ``spread`` (relative, 3 sigma) are None where
+    the deck asks for none; ``start_V`` and ``start_rad`` are the junctions' initial conditions, None for the operating
+    point. ``seed`` is ``.option seed=``.
+    """
 
     nodes: tuple[str, ...]
     resistors: Branches
@@ -100,6 +162,14 @@ class Circuit:
     currents: Sources
     voltages: Sources
     phases: Sources
+    lines: Lines = field(default_factory=Lines)
+    controlled: Controlled = field(default_factory=Controlled)
+    temperature_K: PerElement | None = None
+    neb_Hz: PerElement | None = None
+    spread: PerElement | None = None
+    start_V: Floats | None = None
+    start_rad: Floats | None = None
+    seed: int | None = None
     tran: Tran | None = None
     requests: tuple[Request, ...] = ()
     where: dict[str, Where] = field(default_factory=dict)
