@@ -201,8 +201,7 @@ MACHINES: dict[str, Machine] = {
                  "0: a -> 1\n0: b -> 1\n1: c -> 0, q", start="0"),
         _machine("XOR", "clocked exclusive OR", "a b c", "q",
                  _two_bits({"0": False, "a": True, "b": True}, both="0"), start="0"),
-        _machine("NOT", "clocked inverter; its first clock primes it", "a c", "q",
-                 "new: c -> 0\n0: a -> 1\n0: c -> 0, q\n1: c -> 0", start="new"),
+        _machine("NOT", "clocked inverter", "a c", "q", "1: c -> 0\n0: a -> 1\n0: c -> 0, q", start="1"),
     )
 }  # fmt: skip
 """Cells with a machine of pulses. SYNP, SYNM, SOMA, NEURON and STSYN add currents: ``analogue.py``."""

@@ -6,6 +6,7 @@ every bias of the bench, the JTL before and behind included; ``ic_global``, ``l_
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,6 +30,11 @@ class Parameter:
     name: str
     scaled: dict[str, list[int]] = field(default_factory=dict)
     inverse: list[int] = field(default_factory=list)
+
+
+Case = tuple[Parameter, float]
+Works = Callable[[list[Case]], list[bool]]
+"""Says for each case whether the circuit still does what it should."""
 
 
 def parameters(circuit: Circuit) -> list[Parameter]:
@@ -75,7 +81,7 @@ def _globals(circuit: Circuit, single: list[Parameter]) -> list[Parameter]:
     return [p for p in every if any(p.scaled.values())]
 
 
-def corners(circuit: Circuit, cases: list[tuple[Parameter, float]]) -> Corners:
+def corners(circuit: Circuit, cases: list[Case]) -> Corners:
     """One corner a case: the parameter times the factor, all else nominal."""
     tables = {g: np.ones((len(cases), len(getattr(circuit, g)))) for g in GROUPS}
     for k, (parameter, factor) in enumerate(cases):
@@ -89,33 +95,38 @@ def corners(circuit: Circuit, cases: list[tuple[Parameter, float]]) -> Corners:
 
 
 def margins(b: Bench) -> dict[str, Margin]:
-    """Factors of every parameter between which the tour is answered right; steps of 5 %, then 1 %, up to +-50 %."""
-    every = parameters(b.circuit)
+    """Margins of a cell of pulses: its tour is answered right. See :func:`sweep`."""
+    return sweep(b.circuit, lambda cases: works(b, cases))
+
+
+def sweep(circuit: Circuit, good: Works) -> dict[str, Margin]:
+    """Factors of every parameter between which a circuit is ``good``; steps of 5 %, then 1 %, up to +-50 %."""
+    every = parameters(circuit)
     steps = np.round(np.arange(COARSE, WIDEST + COARSE / 2, COARSE), 3)
     sides = [(p, s) for p in every for s in (-1.0, 1.0)]
-    reached = _walk(b, sides, [steps] * len(sides), np.zeros(len(sides)))
+    reached = _walk(good, sides, [steps] * len(sides), np.zeros(len(sides)))
     fine = [r + np.arange(FINE, COARSE - FINE / 2, FINE) if r < WIDEST - FINE / 2 else np.zeros(0) for r in reached]
-    reached = _walk(b, sides, fine, reached)
+    reached = _walk(good, sides, fine, reached)
     return {
         p.name.lower(): Margin(round(1.0 - float(reached[2 * k]), 2), round(1.0 + float(reached[2 * k + 1]), 2))
         for k, p in enumerate(every)
     }
 
 
-def _walk(b: Bench, sides: list[tuple[Parameter, float]], steps: list[Floats], reached: Floats) -> Floats:
+def _walk(good: Works, sides: list[Case], steps: list[Floats], reached: Floats) -> Floats:
     """How far each side goes, step by step, before the first wrong one."""
     cases = [(k, float(d)) for k, grid in enumerate(steps) for d in grid]
-    good = works(b, [(sides[k][0], 1.0 + sides[k][1] * d) for k, d in cases])
+    passed = good([(sides[k][0], 1.0 + sides[k][1] * d) for k, d in cases])
     out = reached.copy()
     open_ = np.ones(len(sides), dtype=bool)
-    for (k, d), ok in zip(cases, good, strict=True):
+    for (k, d), ok in zip(cases, passed, strict=True):
         open_[k] &= ok
         if open_[k]:
             out[k] = d
     return out
 
 
-def works(b: Bench, cases: list[tuple[Parameter, float]]) -> list[bool]:
+def works(b: Bench, cases: list[Case]) -> list[bool]:
     """Whether the bench does its tour right with one parameter scaled, for each case."""
     if not cases:
         return []
