@@ -24,7 +24,7 @@ def nodes(c: Circuit, *at: int) -> list[str]:
 
 
 def test_transmission_line_in_both_keyword_orders() -> None:
-    c = flat("T1 1 0 2 3 z0=5 td=10pS\n.param z=3\nT2 2 0 4 0 TD=2p Z0=2*z\nT3 4 0 5 0 z0=5 f=25g\nR1 5 0 1\n")
+    c = flat("T1 1 0 2 3 z0=5 td=10pS\n.param z=3\nT2 2 0 4 0 LOSSLESS TD=2p Z0=2*z\nT3 4 0 5 0 z0=5 f=25g\nR1 5 0 1\n")
     t = c.lines
     assert t.names == ("T1", "T2", "T3")
     assert nodes(c, t.a[0], t.b[0], t.c[0], t.d[0]) == ["1", "0", "2", "3"]

@@ -161,6 +161,7 @@ def _instance(name: str, fields: list[str], where: Where) -> Card:
 def _line(name: str, fields: list[str], where: Where) -> Card:
     form = "node node node node z0=ohm td=seconds"
     plain, options = _options(fields)
+    plain = plain[:4] + [f for f in plain[4:] if f != "LOSSLESS"]
     if len(plain) != 4:
         raise DeckError(where, name, f"{len(plain)} nodes of a transmission line", f"write {name} {form}")
     if (
