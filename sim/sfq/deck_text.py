@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from sim.sfq.circuit import Circuit, Floats, Ints, Sources
 from sim.sfq.constants import BOLTZMANN_J_K, ELECTRON_C, GAP_PER_KTC
 from sim.sfq.deck import Tran
-from sim.sfq.requests import Request
 from sim.sfq.shapes import Custom, Dc, Exp, Noise, Pulse, Pwl, Pws, Shape, Sin
 
 
