@@ -15,6 +15,7 @@ from sim.sfq.batch import BatchRun, batch
 from sim.sfq.circuit import Circuit, Ints
 from sim.sfq.corners import GROUPS, Corners
 from sim.sfq.deck import Deck
+from sim.sfq.errors import DeckError
 from sim.sfq.study.criterion import T_TOL_S, TIE_S, Bools, Criterion, SameSlips, jj_name, same_slips
 from sim.sfq.study.many import Arrays, Many
 
@@ -78,12 +79,23 @@ class Bench:
     def fails(self, corners: Corners, threads: int = 0) -> Ints:
         """(corners,) index of the first case that a corner gets wrong, -1 where all are right."""
         fails = np.full(corners.count, -1, np.int64)
-        for k, case in enumerate(self.cases):
+        for k in range(len(self.cases)):
             left = np.flatnonzero(fails < 0)
             if len(left):
-                works: Bools = case.works(self.run(pick(corners, left), k, threads))
-                fails[left[~works]] = k
+                fails[left[~self._works(pick(corners, left), k, threads)]] = k
         return fails
+
+    def _works(self, corners: Corners, case: int, threads: int) -> Bools:
+        """(corners,) of one case. A corner without a solution does not work; a circuit without one is an error."""
+        try:
+            return self.cases[case].works(self.run(corners, case, threads))
+        except DeckError:
+            self.run(Corners(1), case, threads)
+            if corners.count == 1:
+                return np.zeros(1, np.bool_)
+            middle = corners.count // 2
+            halves = (slice(0, middle), slice(middle, corners.count))
+            return np.concatenate([self._works(corners.take(half), case, threads) for half in halves])
 
 
 def pick(corners: Corners, at: Ints) -> Corners:
