@@ -122,7 +122,7 @@ class _Climb:
         right = self.ladder.works(self.ladder.factors[who], at, self.threads)
         self.runs[who] += right.shape[1]
         self.share[who] = right.mean(axis=1)
-        whole: Bools = right.all(axis=1)
+        whole: Bools = np.asarray(right.all(axis=1))
         return whole
 
     def up(self) -> None:
