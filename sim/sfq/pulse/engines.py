@@ -75,7 +75,7 @@ def new_found() -> Found:
 
 def somas_of(compiled: Compiled) -> Ints:
     """The instance of each row of ``numbers``."""
-    row = compiled.tables.row
+    row = compiled.tables.instances["row"]
     return np.flatnonzero(row >= 0).astype(np.int64)
 
 
@@ -83,11 +83,11 @@ def heap_engine(job: Job, progress: Progress | None = None) -> None:
     """Event by event, by (time, port)."""
     tb, s, now = job.compiled.tables, job.state.cells(), job.state
     t, p = job.waiting()
-    timers = np.flatnonzero(now.timer)
-    order = np.lexsort((timers, now.timer[timers]))
+    timers = np.flatnonzero(now.somas["timer"])
+    order = np.lexsort((timers, now.somas["timer"][timers]))
     heap_t, heap_p = np.zeros(4096 + len(timers), np.int64), np.zeros(4096 + len(timers), np.int64)
-    heap_t[: len(timers)] = now.timer[timers][order]
-    heap_p[: len(timers)] = timers[order] + len(tb.owner)
+    heap_t[: len(timers)] = now.somas["timer"][timers][order]
+    heap_p[: len(timers)] = timers[order] + len(tb.inputs)
     fill = np.array([len(timers), 0, 0, 0], np.int64)
     seen, out, found = np.zeros((1 << 16, 2), np.int64), np.zeros((MOST_OUT, 2), np.int64), new_found()
     rows = somas_of(job.compiled)
@@ -110,7 +110,7 @@ def heap_engine(job: Job, progress: Progress | None = None) -> None:
     now.events += int(fill[3])
     job.note(found)
     left_t, left_p = heap_t[: fill[0]], heap_p[: fill[0]]
-    pulses = left_p < len(tb.owner)
+    pulses = left_p < len(tb.inputs)
     job.leave(np.concatenate([left_t[pulses], t[fill[1] :]]), np.concatenate([left_p[pulses], p[fill[1] :]]), job.end)
 
 
@@ -140,13 +140,14 @@ def level_engine(job: Job, progress: Progress | None = None) -> None:
 def flow(compiled: Compiled) -> list[Ints]:
     """Instances by level: each behind all that drive it. Errors: CellError naming an instance of a loop."""
     t = compiled.tables
-    start = np.repeat(np.arange(len(t.cell)), np.diff(t.out_at))
-    linked = t.out_to >= 0
-    start, end = start[linked], t.owner[t.out_to[linked]]
+    count = len(t.instances)
+    start = np.repeat(np.arange(count), t.instances["out_end"] - t.instances["out_at"])
+    linked = t.outputs["to"] >= 0
+    start, end = start[linked], t.inputs["owner"][t.outputs["to"][linked]]
     by_start = np.argsort(start, kind="stable")
     end_sorted = end[by_start]
-    at = np.searchsorted(start[by_start], np.arange(len(t.cell) + 1))
-    waits = np.bincount(end, minlength=len(t.cell))
+    at = np.searchsorted(start[by_start], np.arange(count + 1))
+    waits = np.bincount(end, minlength=count)
     level: list[Ints] = []
     now = np.flatnonzero(waits == 0)
     while len(now):
@@ -155,7 +156,7 @@ def flow(compiled: Compiled) -> list[Ints]:
         waits -= np.bincount(reached, minlength=len(waits))
         candidates = np.unique(reached)
         now = candidates[waits[candidates] == 0]
-    if sum(map(len, level)) < len(t.cell):
+    if sum(map(len, level)) < count:
         stuck = compiled.instances[int(np.flatnonzero(waits > 0)[0])].name
         raise CellError(f"{stuck}: is in a loop or behind one, which has no levels; run it with engine=heap_engine")
     return level
@@ -163,7 +164,7 @@ def flow(compiled: Compiled) -> list[Ints]:
 
 def _window(job: Job, order: list[Ints], end: int, threads: ThreadPoolExecutor) -> None:
     """All pulses before ``end``."""
-    inputs = np.arange(len(job.compiled.tables.owner))
+    inputs = np.arange(len(job.compiled.tables.inputs))
     wait_t, wait_p = job.waiting()
     by_port = np.argsort(wait_p, kind="stable")
     pool, ports = wait_t[by_port], wait_p[by_port]
@@ -188,7 +189,7 @@ class Trains:
 def _level(job: Job, train: Trains, which: Ints, end: int, threads: ThreadPoolExecutor) -> None:
     """Run the instances of a level; their outputs become the trains of their loads."""
     tb, s = job.compiled.tables, job.state.cells()
-    filled, load = np.zeros(len(tb.out_to), np.int64), np.zeros(len(which), np.int64)
+    filled, load = np.zeros(len(tb.outputs), np.int64), np.zeros(len(which), np.int64)
     size = levels.reserve(tb, s, which, train.begin, train.end, train.size, filled, load)
     if size > len(train.pool):
         train.pool = np.concatenate([train.pool, np.zeros(size + size // 2 - len(train.pool), np.int64)])
@@ -199,12 +200,12 @@ def _level(job: Job, train: Trains, which: Ints, end: int, threads: ThreadPoolEx
         events, found = future.result()
         job.state.events += events
         job.note(found)
-    outs = np.concatenate([np.arange(tb.out_at[i], tb.out_at[i + 1]) for i in which])
-    for o in outs[tb.watched[outs]]:
+    outs = np.concatenate([np.arange(i["out_at"], i["out_end"]) for i in tb.instances[which]])
+    for o in outs[tb.outputs["watched"][outs]]:
         times = train.pool[new[o] : filled[o]]
         job.seen.append(np.stack([np.full(len(times), o), times], axis=1))
-    to = outs[tb.out_to[outs] >= 0]
-    train.end[tb.out_to[to]] = filled[to]
+    to = outs[tb.outputs["to"][outs] >= 0]
+    train.end[tb.outputs["to"][to]] = filled[to]
     train.size = size
 
 

@@ -20,7 +20,7 @@ def advance(
     A port beyond the inputs is the timer of soma ``somas[port - inputs]``. GROW: the heap or ``seen`` is nearly full;
     call again with larger ones.
     """
-    inputs = tb.owner.shape[0]
+    inputs = tb.inputs.shape[0]
     size, at, shown, events = fill[0], fill[1], fill[2], fill[3]
     status = DONE
     while True:
@@ -40,25 +40,25 @@ def advance(
         else:
             break
         if port < inputs:
-            m = tb.row[tb.owner[port]]
-            timer = s.timer[m] if m >= 0 else 0
+            m = tb.instances[tb.inputs[port].owner].row
+            timer = s.somas[m].timer if m >= 0 else 0
             count = react(tb, s, port, t, policy, seed, jitter, out, found)
             events += 1
         else:
             m, timer, count = port - inputs, 0, 0
-            if s.timer[m] == t:
+            if s.somas[m].timer == t:
                 count = wake(tb, s, somas[m], t, seed, jitter, out)
-        if m >= 0 and s.timer[m] != timer and s.timer[m] != 0:
-            size = push(heap_t, heap_p, size, s.timer[m], inputs + m)
+        if m >= 0 and s.somas[m].timer != timer and s.somas[m].timer != 0:
+            size = push(heap_t, heap_p, size, s.somas[m].timer, inputs + m)
         if count == STOPPED:
             status = VIOLATED
             break
         for e in range(count):
             o = out[e, 0]
-            if tb.watched[o]:
+            if tb.outputs[o].watched:
                 seen[shown, 0], seen[shown, 1] = o, out[e, 1]
                 shown += 1
-            if tb.out_to[o] >= 0:
-                size = push(heap_t, heap_p, size, out[e, 1], tb.out_to[o])
+            if tb.outputs[o].to >= 0:
+                size = push(heap_t, heap_p, size, out[e, 1], tb.outputs[o].to)
     fill[0], fill[1], fill[2], fill[3] = size, at, shown, events
     return status

@@ -23,21 +23,17 @@ MOST_OUT = 64
 
 
 class Cells(NamedTuple):
-    """What a run changes. Per input: pulses that came, time of the last taken; per output: time of the last sent.
+    """What a run changes: state of each instance; records of inputs, outputs' last times, counts, somas.
 
-    Per instance: state; counts of transitions. Per soma: v in pulses at a time, when it may fire again, when it will be
-    looked at again (0: not).
+    ``inputs``: pulses that came, time of the last taken. ``somas``: v in pulses at ``v_at``, when it may fire again,
+    when it will be looked at again (``timer``, 0: not).
     """
 
     state: Any
-    arrived: Any
-    last: Any
+    inputs: Any
     sent: Any
     taken: Any
-    v: Any
-    v_at: Any
-    ready: Any
-    timer: Any
+    somas: Any
 
 
 class Found(NamedTuple):
@@ -50,39 +46,45 @@ class Found(NamedTuple):
 @compiled
 def react(tb: Any, s: Any, port: Any, t: Any, policy: Any, seed: Any, jitter: Any, out: Any, found: Any) -> Any:
     """A pulse at input ``port`` at ``t``."""
-    i = tb.owner[port]
-    c = tb.cell[i]
-    s.arrived[port] += 1
-    if tb.kind[c] == SOMA:
-        return _charge(tb, s, i, c, port, t, seed, jitter, out)
-    k = port - tb.in_at[i]
-    if tb.rules_at[tb.rule_at[c] + k] < tb.rules_at[tb.rule_at[c] + k + 1]:
-        fate = _judge(tb, s, i, c, k, port, t, policy, seed, found)
+    line, mine = tb.inputs[port], s.inputs[port]
+    mine.arrived += 1
+    i = line.owner
+    at = tb.instances[i]
+    cell = tb.cells[at.cell]
+    if cell.kind == SOMA:
+        mine.last = t
+        return _charge(tb, s, i, line.weight, line.extra, t, seed, jitter, out)
+    if line.rules_at < line.rules_end:
+        fate = _judge(tb, s, port, t, policy, seed, found)
         if fate != GOES_ON:
             return STOPPED if fate == STOPPED else 0
-    if tb.kind[c] != MEALY:
-        k = 0 if uniform(seed, tb.key[i], s.arrived[port], CHANCE) < tb.numbers[tb.row[i], 0] else 1
-    at = s.state[i] * tb.width[c] + k
-    count = _emit(tb, s, i, c, at, t, tb.in_extra[port], 0.0, s.arrived[port], seed, jitter, out)
-    s.state[i] = tb.to[tb.transition_at[c] + at]
-    s.last[port] = t
+    k = port - at.in_at
+    if cell.kind != MEALY:
+        k = 0 if uniform(seed, at.key, mine.arrived, CHANCE) < tb.numbers[at.row, 0] else 1
+    which = s.state[i] * cell.width + k
+    row = tb.transitions[cell.transition_at + which]
+    count = _emit(tb, s, at, row, which, t, line.extra, mine.arrived, seed, jitter, out)
+    s.state[i] = row.to
+    mine.last = t
     return count
 
 
 @compiled
-def _judge(tb: Any, s: Any, i: Any, c: Any, k: Any, port: Any, t: Any, policy: Any, seed: Any, found: Any) -> Any:
+def _judge(tb: Any, s: Any, port: Any, t: Any, policy: Any, seed: Any, found: Any) -> Any:
     """Whether a pulse GOES_ON, is LOST, or has STOPPED the run, by the cell's separations and the policy."""
+    line = tb.inputs[port]
+    at = tb.instances[line.owner]
     worst, legal, drops = -1, t, False
-    for r in range(tb.rules_at[tb.rule_at[c] + k], tb.rules_at[tb.rule_at[c] + k + 1]):
-        since = s.last[tb.in_at[i] + tb.rule_first[r]] + tb.rule_least[r]
+    for r in range(line.rules_at, line.rules_end):
+        since = s.inputs[at.in_at + tb.rules[r].first].last + tb.rules[r].least
         if since > legal:
             worst, legal = r, since
-        drops = drops or (since > t and tb.rule_drops[r])
+        drops = drops or (since > t and tb.rules[r].drops)
     if worst < 0:
         return GOES_ON
     lost = drops or policy == DROP
     if policy == RANDOM and not drops:
-        lost = uniform(seed, tb.key[i], s.arrived[port], FATE + 4 * (k + 1)) < 0.5
+        lost = uniform(seed, at.key, s.inputs[port].arrived, FATE + 4 * (port - at.in_at + 1)) < 0.5
     n = found.count[0]
     if n < found.rows.shape[0]:
         row = found.rows[n]
@@ -95,21 +97,20 @@ def _judge(tb: Any, s: Any, i: Any, c: Any, k: Any, port: Any, t: Any, policy: A
 
 @compiled
 def _emit(
-    tb: Any, s: Any, i: Any, c: Any, at: Any, t: Any, extra: Any, late: Any, pulse: Any, seed: Any, jitter: Any, out: Any
+    tb: Any, s: Any, at: Any, row: Any, which: Any, t: Any, extra: Any, pulse: Any, seed: Any, jitter: Any, out: Any
 ) -> Any:  # fmt: skip
-    """Take transition ``at`` of the cell: count it, send its pulses. A pulse never overtakes the one before it."""
-    tr = tb.transition_at[c] + at
-    s.taken[tb.taken_at[i] + at] += 1
-    later = late
-    for r in range(tb.recovery_at[tr], tb.recovery_at[tr + 1]):
-        later += _recovery(tb, r, t - s.last[tb.in_at[i] + tb.recovery_first[r]])
+    """Take a transition: count it, send its pulses. A pulse never overtakes the one before it."""
+    s.taken[at.taken_at + which] += 1
+    for r in range(row.recovery_at, row.recovery_end):
+        extra += _recovery(tb, r, t - s.inputs[at.in_at + tb.recovery_first[r]].last)
     count = 0
-    for e in range(tb.emit_at[tr], tb.emit_at[tr + 1]):
-        o = tb.out_at[i] + tb.emit_out[e]
-        delay = later
-        if jitter and tb.emit_jitter[e] > 0.0:
-            delay += tb.emit_jitter[e] * normal(seed, tb.key[i], pulse, JITTER + e - tb.emit_at[tr] + 8 * (at + 1))
-        when = t + tb.emit_delay[e] + extra + tb.out_extra[o] + np.int64(round(delay))
+    for e in range(row.emit_at, row.emit_end):
+        emit = tb.emissions[e]
+        o = at.out_at + emit.out
+        when = t + emit.delay + extra + tb.outputs[o].extra
+        if jitter and emit.jitter > 0.0:
+            draw = normal(seed, at.key, pulse, JITTER + e - row.emit_at + 8 * (which + 1))
+            when += np.int64(round(emit.jitter * draw))
         when = max(when, t + 1, s.sent[o] + 1)
         s.sent[o] = when
         out[count, 0], out[count, 1] = o, when
@@ -122,60 +123,62 @@ def _recovery(tb: Any, r: Any, since: Any) -> Any:
     times, values = tb.recovery_since[r], tb.recovery_extra[r]
     n = times.shape[0] - 1
     if since >= times[n]:
-        return 0.0
+        return np.int64(0)
     if since <= times[0]:
-        return values[0]
+        return np.int64(values[0])
     k = 0
     while times[k + 1] <= since:
         k += 1
-    return values[k] + (values[k + 1] - values[k]) * (since - times[k]) / (times[k + 1] - times[k])
+    part = (since - times[k]) / (times[k + 1] - times[k])
+    return np.int64(round(values[k] + (values[k + 1] - values[k]) * part))
 
 
 @compiled
-def _charge(tb: Any, s: Any, i: Any, c: Any, port: Any, t: Any, seed: Any, jitter: Any, out: Any) -> Any:
+def _charge(tb: Any, s: Any, i: Any, weight: Any, extra: Any, t: Any, seed: Any, jitter: Any, out: Any) -> Any:
     """v <- v exp(-dt/tau) + weight; slips back at the floor, fires at the threshold if it may."""
-    m = tb.row[i]
-    p = tb.numbers[m]
-    v = s.v[m] * math.exp((s.v_at[m] - t) / p[TAU]) + tb.weight[port]
-    s.taken[tb.taken_at[i]] += 1
+    at = tb.instances[i]
+    soma, p = s.somas[at.row], tb.numbers[at.row]
+    v = soma.v * math.exp((soma.v_at - t) / p[TAU]) + weight
+    s.taken[at.taken_at] += 1
     if v <= p[FLOOR]:
         v += p[BRANCHES]
-        s.taken[tb.taken_at[i] + 2] += 1
-    s.v[m], s.v_at[m], s.last[port] = v, t, t
+        s.taken[at.taken_at + 2] += 1
+    soma.v, soma.v_at = v, t
     if v < p[THETA]:
         return 0
-    if t < s.ready[m]:
-        s.timer[m] = s.ready[m]
+    if t < soma.ready:
+        soma.timer = soma.ready
         return 0
-    return _fire(tb, s, i, c, t, tb.in_extra[port], seed, jitter, out)
+    return _fire(tb, s, i, t, extra, seed, jitter, out)
 
 
 @compiled
-def _fire(tb: Any, s: Any, i: Any, c: Any, t: Any, extra: Any, seed: Any, jitter: Any, out: Any) -> Any:
-    m = tb.row[i]
-    p = tb.numbers[m]
-    over = max(s.v[m] - p[THETA], 1e-6)
+def _fire(tb: Any, s: Any, i: Any, t: Any, extra: Any, seed: Any, jitter: Any, out: Any) -> Any:
+    at = tb.instances[i]
+    soma, p = s.somas[at.row], tb.numbers[at.row]
+    over = max(soma.v - p[THETA], 1e-6)
     late = p[LATE] * math.log(1.0 + p[LATE_V] / over) if p[LATE] > 0.0 else 0.0
-    fired = s.taken[tb.taken_at[i] + 1]
-    count = _emit(tb, s, i, c, 1, t, extra, late, fired, seed, jitter, out)
-    s.v[m] -= p[BRANCHES]
-    s.ready[m] = t + np.int64(p[REFRACTORY])
+    row = tb.transitions[tb.cells[at.cell].transition_at + 1]
+    fired = s.taken[at.taken_at + 1]
+    count = _emit(tb, s, at, row, 1, t, extra + np.int64(late), fired, seed, jitter, out)
+    soma.v -= p[BRANCHES]
+    soma.ready = t + np.int64(p[REFRACTORY])
     return count
 
 
 @compiled
 def wake(tb: Any, s: Any, i: Any, t: Any, seed: Any, jitter: Any, out: Any) -> Any:
     """The soma ``i`` may fire again: it does if it is still over its threshold."""
-    m = tb.row[i]
-    p = tb.numbers[m]
-    s.timer[m] = 0
-    s.v[m], s.v_at[m] = s.v[m] * math.exp((s.v_at[m] - t) / p[TAU]), t
-    if s.v[m] < p[THETA]:
+    row = tb.instances[i].row
+    soma, p = s.somas[row], tb.numbers[row]
+    soma.timer = 0
+    soma.v, soma.v_at = soma.v * math.exp((soma.v_at - t) / p[TAU]), t
+    if soma.v < p[THETA]:
         return 0
-    if t < s.ready[m]:
-        s.timer[m] = s.ready[m]
+    if t < soma.ready:
+        soma.timer = soma.ready
         return 0
-    return _fire(tb, s, i, tb.cell[i], t, 0, seed, jitter, out)
+    return _fire(tb, s, i, t, 0, seed, jitter, out)
 
 
 @compiled

@@ -31,10 +31,11 @@ def run_instances(
     stopped = False
     widest = 1
     for i in which:
-        widest = max(widest, tb.in_at[i + 1] - tb.in_at[i])
+        widest = max(widest, tb.instances[i].in_end - tb.instances[i].in_at)
     heads_t, heads_p = np.empty(widest + 1, np.int64), np.empty(widest + 1, np.int64)
     for i in which:
-        first, last, m = tb.in_at[i], tb.in_at[i + 1], tb.row[i]
+        at = tb.instances[i]
+        first, last, m = at.in_at, at.in_end, at.row
         heaped = last - first > FEW
         size = 0
         if heaped:
@@ -50,7 +51,7 @@ def run_instances(
                 for p in range(first, last):
                     if begin[p] < end[p] and (port < 0 or pool[begin[p]] < pool[begin[port]]):
                         port = p
-            timer = s.timer[m] if m >= 0 else 0
+            timer = s.somas[m].timer if m >= 0 else 0
             if timer != 0 and timer < t_end and (port < 0 or timer < pool[begin[port]]):
                 count = wake(tb, s, i, timer, seed, jitter, out)
             else:
@@ -82,13 +83,13 @@ def reserve(tb: Any, s: Any, which: Any, begin: Any, end: Any, size: Any, filled
     """
     for n, i in enumerate(which):
         pulses = 0
-        for p in range(tb.in_at[i], tb.in_at[i + 1]):
+        for p in range(tb.instances[i].in_at, tb.instances[i].in_end):
             pulses += end[p] - begin[p]
         load[n] = pulses
-        if tb.row[i] >= 0:
-            pulses += 2 + np.int64(abs(s.v[tb.row[i]]))
-        for o in range(tb.out_at[i], tb.out_at[i + 1]):
-            p = tb.out_to[o]
+        if tb.instances[i].row >= 0:
+            pulses += 2 + np.int64(abs(s.somas[tb.instances[i].row].v))
+        for o in range(tb.instances[i].out_at, tb.instances[i].out_end):
+            p = tb.outputs[o].to
             filled[o] = size + (end[p] - begin[p] if p >= 0 else 0)
             size = filled[o] + pulses
     return size
@@ -98,8 +99,8 @@ def reserve(tb: Any, s: Any, which: Any, begin: Any, end: Any, size: Any, filled
 def hand_over(tb: Any, which: Any, pool: Any, begin: Any, end: Any, filled: Any) -> None:
     """Before the instances run: move what waits at their loads in front of the room for new pulses."""
     for i in which:
-        for o in range(tb.out_at[i], tb.out_at[i + 1]):
-            p = tb.out_to[o]
+        for o in range(tb.instances[i].out_at, tb.instances[i].out_end):
+            p = tb.outputs[o].to
             if p >= 0:
                 n = end[p] - begin[p]
                 pool[filled[o] - n : filled[o]] = pool[begin[p] : end[p]]

@@ -1,4 +1,4 @@
-"""The pulse-level cells of our own library, from the tables under ``hardware/``. Nothing here is a number of its own."""
+"""The pulse-level cells of our own library, from the tables under ``hardware/``."""
 
 from __future__ import annotations
 

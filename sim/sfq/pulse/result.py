@@ -77,10 +77,11 @@ class PulseRun:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Instance to transition, ``"state:on"``, to how often it was taken."""
-        at, out = self.compiled.tables.taken_at, {}
+        out: dict[str, dict[str, int]] = {}
         for k, i in enumerate(self.compiled.instances):
-            table = self.compiled.transitions[self.compiled.tables.cell[k]]
-            mine = self.taken[at[k] : at[k + 1]]
+            at = self.compiled.tables.instances[k]
+            table = self.compiled.transitions[at["cell"]]
+            mine = self.taken[at["taken_at"] : at["taken_at"] + len(table)]
             out[i.name] = {f"{t.state}:{t.on}": int(n) for t, n in zip(table, mine, strict=True)}
         return out
 
@@ -108,8 +109,8 @@ class PulseRun:
 
     def _sums(self, values: list[list[float]] | list[list[int]]) -> list[tuple[str, float]]:
         tb = self.compiled.tables
-        each = np.concatenate([values[c] for c in tb.cell])
-        total = np.add.reduceat(np.append(self.taken * each, 0.0), tb.taken_at[:-1])
+        each = np.concatenate([values[c] for c in tb.instances["cell"]])
+        total = np.add.reduceat(np.append(self.taken * each, 0.0), tb.instances["taken_at"])
         return [(i.name, float(n)) for i, n in zip(self.compiled.instances, total, strict=True)]
 
     def _cell(self, instance: str) -> str:
@@ -147,7 +148,7 @@ def collect(job: Job, passed: dict[str, Floats]) -> PulseRun:
     now.late = rows[~shown]
     rows = rows[shown]
     rows = rows[np.argsort(rows[:, 0], kind="stable")]
-    at = np.searchsorted(rows[:, 0], np.arange(len(c.tables.out_to) + 1))
+    at = np.searchsorted(rows[:, 0], np.arange(len(c.tables.outputs) + 1))
     pulses = {net: rows[at[o] : at[o + 1], 1] * TICK_S for net, o in c.watch.items()}
     begin_s, end_s = job.begun * TICK_S, job.end * TICK_S
     for net, times in passed.items():
@@ -172,9 +173,9 @@ def _broken(job: Job) -> list[Broken]:
     tb = job.compiled.tables
     out = []
     for time, port, rule, legal, lost in rows.tolist():
-        i = job.compiled.instances[tb.owner[port]]
-        first = i.cell.inputs[int(tb.rule_first[rule])]
-        least = int(tb.rule_least[rule]) * TICK_S
+        i = job.compiled.instances[tb.inputs[port]["owner"]]
+        first = i.cell.inputs[int(tb.rules[rule]["first"])]
+        least = int(tb.rules[rule]["least"]) * TICK_S
         out.append(
             Broken(
                 i.name,

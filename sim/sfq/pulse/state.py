@@ -10,27 +10,27 @@ import numpy as np
 from export.package import PackageError, read_package, write_package
 from sim.sfq.pulse.cells import CellError
 from sim.sfq.pulse.kernel import NEVER, Cells
-from sim.sfq.pulse.tables import Compiled, Floats, Ints
+from sim.sfq.pulse.tables import Compiled, Ints, Records
 
 FORMAT = "spikeport-pulse-state"
+INPUT_STATE = np.dtype([("arrived", "i8"), ("last", "i8")])
+SOMA_STATE = np.dtype([("v", "f8"), ("v_at", "i8"), ("ready", "i8"), ("timer", "i8")])
 
 
 @dataclass
 class State:
-    """``time``, ``sent``, ``last``: attoseconds. ``way_*``: pulses on their way (time, input port), sorted; ``late_*``:
+    """All times in attoseconds; ``inputs`` and ``somas`` are records, see ``kernel.Cells``.
+
+    ``way_*``: pulses on their way (time, input port), sorted; ``late_*``:
     watched pulses (output port, time) that left before ``time`` and arrive after it.
     """
 
     time: int
     state: Ints
-    arrived: Ints
-    last: Ints
+    inputs: Records
     sent: Ints
     taken: Ints
-    v: Floats
-    v_at: Ints
-    ready: Ints
-    timer: Ints
+    somas: Records
     way_t: Ints
     way_p: Ints
     late: Ints
@@ -38,9 +38,7 @@ class State:
 
     def cells(self) -> Cells:
         """The arrays that the kernels change."""
-        return Cells(
-            self.state, self.arrived, self.last, self.sent, self.taken, self.v, self.v_at, self.ready, self.timer
-        )
+        return Cells(self.state, self.inputs, self.sent, self.taken, self.somas)
 
     def copy(self) -> State:
         """Nothing shared."""
@@ -49,8 +47,8 @@ class State:
     def check(self, compiled: Compiled) -> None:
         """Errors: CellError if it is of another netlist."""
         t = compiled.tables
-        have = (len(self.state), len(self.arrived), len(self.sent), len(self.taken), len(self.v))
-        want = (len(t.cell), len(t.owner), len(t.out_to), int(t.taken_at[-1]), len(t.numbers))
+        have = (len(self.state), len(self.inputs), len(self.sent), len(self.taken), len(self.somas))
+        want = (len(t.instances), len(t.inputs), len(t.outputs), t.counts, len(t.numbers))
         if have != want:
             raise CellError(f"state: is of another netlist, sizes {have} for {want}; start without it")
 
@@ -72,13 +70,9 @@ class State:
 def start(compiled: Compiled) -> State:
     """Everything at rest, nothing on its way."""
     t = compiled.tables
-    rows, inputs, outputs = len(t.numbers), len(t.owner), len(t.out_to)
-
-    def zeros(n: int) -> Ints:
-        return np.zeros(n, np.int64)
-
+    inputs, somas = np.zeros(len(t.inputs), INPUT_STATE), np.zeros(len(t.numbers), SOMA_STATE)
+    inputs["last"], somas["ready"] = NEVER, NEVER
     return State(
-        0, zeros(len(t.cell)), zeros(inputs), np.full(inputs, NEVER), np.full(outputs, NEVER),
-        zeros(int(t.taken_at[-1])), np.zeros(rows), zeros(rows), np.full(rows, NEVER), zeros(rows),
-        zeros(0), zeros(0), np.zeros((0, 2), np.int64),
+        0, np.zeros(len(t.instances), np.int64), inputs, np.full(len(t.outputs), NEVER), np.zeros(t.counts, np.int64),
+        somas, np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 2), np.int64),
     )  # fmt: skip

@@ -19,6 +19,7 @@ from sim.sfq.pulse.netlist import Instance, Netlist
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
+Records: TypeAlias = NDArray[np.void]
 
 TICK_S = 1e-18
 """One attosecond: 2^63 of them are nine seconds."""
@@ -27,50 +28,48 @@ POLICY_DROPS, POLICY_KEEPS = 1, 0
 SOMA_NUMBERS = ("theta", "tau", "branches", "floor", "refractory", "late", "late_v")
 
 
-class Tables(NamedTuple):
-    """What a run reads. ``*_at``: first entry of a thing's part, one more than there are things."""
+INSTANCE = np.dtype(
+    [("cell", "i8"), ("row", "i8"), ("in_at", "i8"), ("in_end", "i8"), ("out_at", "i8"), ("out_end", "i8"),
+     ("taken_at", "i8"), ("key", "u8")]
+)  # fmt: skip
+"""Index of its cell; row in ``numbers`` or -1; first and end of its inputs and outputs; of its counts; random key."""
+CELL = np.dtype([("kind", "i8"), ("width", "i8"), ("transition_at", "i8")])
+"""Kind, events a state, first transition."""
+TRANSITION = np.dtype([(n, "i8") for n in ("to", "emit_at", "emit_end", "recovery_at", "recovery_end")])
+EMISSION = np.dtype([("out", "i8"), ("delay", "i8"), ("jitter", "f8")])
+RULE = np.dtype([("first", "i8"), ("least", "i8"), ("drops", "b1")])
+INPUT = np.dtype([("owner", "i8"), ("extra", "i8"), ("weight", "f8"), ("rules_at", "i8"), ("rules_end", "i8")])
+"""Instance; how much later its outputs are for this driver; what a pulse adds to a soma; its separations."""
+OUTPUT = np.dtype([("to", "i8"), ("extra", "i8"), ("watched", "b1")])
+"""Input that takes its pulses, or -1; how much later a pulse is for this load."""
 
-    cell: Ints
-    """(instances) index of the cell."""
-    row: Ints
-    """(instances) row in ``numbers``, -1 for none."""
-    in_at: Ints
-    out_at: Ints
-    taken_at: Ints
-    """(instances + 1) first input port, output port and entry in the counts of transitions."""
-    key: NDArray[np.uint64]
-    """(instances) key of the random stream, a hash of the name."""
-    kind: Ints
-    width: Ints
-    transition_at: Ints
-    rule_at: Ints
-    """(cells) kind, events a state, first transition, first input in ``rules_at``."""
-    to: Ints
-    emit_at: Ints
-    recovery_at: Ints
-    """(transitions) next state; first emission, first recovery (one more)."""
-    emit_out: Ints
-    emit_delay: Ints
-    emit_jitter: Floats
+
+class Tables(NamedTuple):
+    """What a run reads: records as named above. Few arrays, for compiled calls copy what they are given.
+
+    ``recovery_first`` (recoveries) input; ``recovery_since``, ``recovery_extra`` (recoveries, points) attoseconds.
+    ``numbers`` (somas and stochastic cells, 7): see SOMA_NUMBERS; of a stochastic cell the probability comes first.
+    """
+
+    instances: Records
+    cells: Records
+    transitions: Records
+    emissions: Records
+    rules: Records
+    inputs: Records
+    outputs: Records
     recovery_first: Ints
     recovery_since: Ints
     recovery_extra: Floats
-    """(recoveries, points)"""
-    rules_at: Ints
-    rule_first: Ints
-    rule_least: Ints
-    rule_drops: NDArray[np.bool_]
-    owner: Ints
-    """(inputs) instance."""
-    weight: Floats
-    in_extra: Ints
-    """(inputs) what a pulse adds to a soma; how much later the outputs are for this driver."""
-    out_extra: Ints
-    out_to: Ints
-    """(outputs) how much later a pulse is for this load; input port that takes it, or -1."""
-    watched: NDArray[np.bool_]
     numbers: Floats
-    """(somas and stochastic cells, 7) see SOMA_NUMBERS; stochastic: probability first."""
+
+    @property
+    def counts(self) -> int:
+        """Length of the counts of transitions."""
+        states = self.instances[-1]["cell"]
+        first = self.cells["transition_at"]
+        end = first[states + 1] if states + 1 < len(first) else len(self.transitions)
+        return int(self.instances[-1]["taken_at"] + end - first[states])
 
 
 @dataclass(frozen=True)
@@ -123,8 +122,7 @@ class _Builder:
     def build(self, watch: Sequence[str] | None) -> Compiled:
         self.number_ports()
         wanted = list(self.netlist.outputs if watch is None else dict.fromkeys(watch))
-        out_extra, in_extra, out_to = self.lines()
-        watched = np.zeros(len(self.outs), np.bool_)
+        inputs, outputs = self.lines()
         seen: dict[str, int] = {}
         for net in wanted:
             starts = self.netlist.drivers.get(net, [])
@@ -135,12 +133,10 @@ class _Builder:
                 )
             if starts:
                 seen[net] = self.out_at[starts[0]]
-                watched[seen[net]] = True
-        tables = Tables(
-            **self.per_instance(), **self.per_cell(), **self.rules(),
-            owner=np.array([self.index[n] for n, _ in self.ins], np.int64), weight=np.array(self.weights, np.float64),
-            in_extra=in_extra, out_extra=out_extra, out_to=out_to, watched=watched,
-        )  # fmt: skip
+                outputs["watched"][seen[net]] = True
+        rules = self.rules(inputs)
+        instances, numbers = self.per_instance()
+        tables = Tables(instances, *self.per_cell(), rules, inputs, outputs, *self.recoveries(), numbers)
         sources = {net: self.in_at[self.netlist.loads[net][0]] for net in self.netlist.inputs}
         return Compiled(
             tables, self.cells, self.transitions, self.instances, tuple(self.ins), sources, seen,
@@ -176,62 +172,67 @@ class _Builder:
             self.first_in.append(len(self.ins))
             self.first_out.append(len(self.outs))
 
-    def lines(self) -> tuple[Ints, Ints, Ints]:
-        """Extra delays of outputs and inputs, and where each output goes."""
-        out_extra, out_to = np.zeros(len(self.outs), np.int64), np.full(len(self.outs), -1, np.int64)
-        in_extra = np.zeros(len(self.ins), np.int64)
+    def lines(self) -> tuple[Records, Records]:
+        """Inputs and outputs: where each output goes, and the extra delays of each pair."""
+        inputs, outputs = np.zeros(len(self.ins), INPUT), np.zeros(len(self.outs), OUTPUT)
+        inputs["owner"], inputs["weight"] = [self.index[n] for n, _ in self.ins], self.weights
+        outputs["to"] = -1
         for (name, port), k in self.out_at.items():
             instance = self.netlist.instances[name]
             ends = self.netlist.loads.get(instance.nets[port], [])
             driver = f"{instance.cell.name}.{port}"
             if not ends:
-                out_extra[k] = ticks(self.corrections.get((driver, "END"), (0.0, 0.0))[0])
+                outputs["extra"][k] = ticks(self.corrections.get((driver, "END"), (0.0, 0.0))[0])
                 continue
-            out_to[k] = self.branch.get((name, port), self.in_at.get(ends[0], -1))
-            load = f"{self.netlist.instances[ends[0][0]].cell.name}.{ends[0][1]}"
-            later, after = self.corrections.get((driver, load), (0.0, 0.0))
-            out_extra[k], in_extra[out_to[k]] = ticks(later), ticks(after)
+            to = outputs["to"][k] = self.branch.get((name, port), self.in_at.get(ends[0], -1))
+            outputs["extra"][k], inputs["extra"][to] = self.correction(driver, ends[0])
         for net in self.netlist.inputs:
             end = self.netlist.loads[net][0]
-            load = f"{self.netlist.instances[end[0]].cell.name}.{end[1]}"
-            in_extra[self.in_at[end]] = ticks(self.corrections.get(("SOURCE", load), (0.0, 0.0))[1])
-        return out_extra, in_extra, out_to
+            inputs["extra"][self.in_at[end]] = self.correction("SOURCE", end)[1]
+        return inputs, outputs
 
-    def per_instance(self) -> dict[str, Any]:
+    def correction(self, driver: str, end: tuple[str, str]) -> tuple[int, int]:
+        load = f"{self.netlist.instances[end[0]].cell.name}.{end[1]}"
+        later, after = self.corrections.get((driver, load), (0.0, 0.0))
+        return ticks(later), ticks(after)
+
+    def per_instance(self) -> tuple[Records, Floats]:
+        """Instances, and the numbers of somas and stochastic cells."""
+        out = np.zeros(len(self.instances), INSTANCE)
+        out["cell"] = [self.cell_at[i.cell.name] for i in self.instances]
+        out["key"] = [stream(i.name) for i in self.instances]
+        out["in_at"], out["in_end"] = self.first_in[:-1], self.first_in[1:]
+        out["out_at"], out["out_end"] = self.first_out[:-1], self.first_out[1:]
+        sizes = np.array([len(t) for t in self.transitions])[out["cell"]]
+        out["taken_at"] = np.cumsum(sizes) - sizes
         rows: list[list[float]] = []
-        row, counts = [], [0]
         for k, i in enumerate(self.instances):
-            row.append(-1 if i.cell.kind == "mealy" else len(rows))
+            out["row"][k] = -1 if i.cell.kind == "mealy" else len(rows)
             if i.cell.kind == "soma":
                 rows.append(self.soma(i, self.first_in[k + 1] - self.first_in[k]))
             elif i.cell.kind == "stochastic":
                 rows.append([self.probability(i)] + [0.0] * (len(SOMA_NUMBERS) - 1))
-            counts.append(counts[-1] + len(self.transitions[self.cell_at[i.cell.name]]))
-        return {
-            "cell": _ints([self.cell_at[i.cell.name] for i in self.instances]), "row": _ints(row),
-            "in_at": _ints(self.first_in), "out_at": _ints(self.first_out), "taken_at": _ints(counts),
-            "key": np.array([stream(i.name) for i in self.instances], np.uint64),
-            "numbers": np.array(rows, np.float64).reshape(len(rows), len(SOMA_NUMBERS)),
-        }  # fmt: skip
+        return out, np.array(rows, np.float64).reshape(len(rows), len(SOMA_NUMBERS))
 
     def soma(self, i: Instance, branches: int) -> list[float]:
         """The numbers of a soma. Errors: CellError for a bias that leaves no threshold, or too many branches."""
         m = i.cell.membrane
-        assert_membrane = m if m is not None else _no_membrane(i)
+        if m is None:
+            raise CellError(f"{i.name}: {i.cell.name} is a soma without a membrane")
         try:
-            found = assert_membrane.row(i.cell.branches or branches)
+            found = m.row(i.cell.branches or branches)
         except CellError as error:
             raise CellError(f"{i.name}: {error}") from None
-        bias = i.currents.get("bias", assert_membrane.bias_A)
+        bias = i.currents.get("bias", m.bias_A)
         if bias >= found.ic_A:
             raise CellError(
                 f"{i.name}: bias {bias * 1e6:g} uA is not below the critical {found.ic_A * 1e6:.1f} uA of a soma with "
                 f"{branches} branches, which then fires by itself; lower it"
             )
-        back = (found.ic_A + bias) * assert_membrane.back / found.pulse_A
+        back = (found.ic_A + bias) * m.back / found.pulse_A
         return [
             found.threshold(bias), found.tau_s / TICK_S, float(i.cell.branches or branches), -back,
-            float(ticks(assert_membrane.refractory_s)), assert_membrane.late_s / TICK_S, assert_membrane.late_v,
+            float(ticks(m.refractory_s)), m.late_s / TICK_S, m.late_v,
         ]  # fmt: skip
 
     def probability(self, i: Instance) -> float:
@@ -240,73 +241,48 @@ class _Builder:
             raise CellError(f"{i.name}: a stochastic cell needs one weight current at {i.cell.controls}")
         return chance.probability(next(iter(i.currents.values())), self.temperature_K)
 
-    def per_cell(self) -> dict[str, Any]:
-        at, to, emit_at, recovery_at = [0], [], [0], [0]
-        out, delay, jitter = [], [], []
-        first: list[int] = []
-        points: list[tuple[tuple[float, ...], tuple[float, ...]]] = []
+    def per_cell(self) -> tuple[Records, Records, Records]:
+        """Cells, transitions, emissions."""
+        cells, rows, emits, recoveries = [], [], [], 0
         for c, table in zip(self.cells, self.transitions, strict=True):
             states = {s: k for k, s in enumerate(c.states)}
+            cells.append((KINDS[c.kind], len(c.events), len(rows)))
             for t in table:
-                to.append(states[t.to])
-                for e in t.emits:
-                    out.append(c.outputs.index(e.out))
-                    delay.append(ticks(e.delay_s))
-                    jitter.append(e.jitter_s / TICK_S)
-                emit_at.append(len(out))
-                for r in t.recoveries:
-                    first.append(c.inputs.index(r.first))
-                    points.append((r.since_s, r.extra_s))
-                recovery_at.append(len(first))
-            at.append(at[-1] + len(table))
-        since, extra = _points(points)
-        return {
-            "kind": _ints([KINDS[c.kind] for c in self.cells]), "width": _ints([len(c.events) for c in self.cells]),
-            "transition_at": _ints(at), "to": _ints(to), "emit_at": _ints(emit_at), "recovery_at": _ints(recovery_at),
-            "emit_out": _ints(out), "emit_delay": _ints(delay), "emit_jitter": np.array(jitter, np.float64),
-            "recovery_first": _ints(first), "recovery_since": since, "recovery_extra": extra,
-        }  # fmt: skip
+                first, more = len(emits), recoveries
+                emits += [(c.outputs.index(e.out), ticks(e.delay_s), e.jitter_s / TICK_S) for e in t.emits]
+                recoveries += len(t.recoveries)
+                rows.append((states[t.to], first, len(emits), more, recoveries))
+        return np.array(cells, CELL), np.array(rows, TRANSITION), np.array(emits, EMISSION)
 
-    def rules(self) -> dict[str, Any]:
-        cell_at, at = [], [0]
-        first, least, drops = [], [], []
+    def recoveries(self) -> tuple[Ints, Ints, Floats]:
+        """Inputs, times and extra delays, in the order of the transitions."""
+        pairs = [(c, r) for c, ts in zip(self.cells, self.transitions, strict=True) for t in ts for r in t.recoveries]
+        first = np.array([c.inputs.index(r.first) for c, r in pairs], np.int64)
+        width = 1 + max((len(r.since_s) for _, r in pairs), default=0)
+        since, extra = np.zeros((len(pairs), width), np.int64), np.zeros((len(pairs), width))
+        for k, (_, r) in enumerate(pairs):
+            since[k] = ticks(r.since_s[-1])
+            since[k, : len(r.since_s)] = [ticks(x) for x in r.since_s]
+            extra[k, : len(r.since_s)] = [x / TICK_S for x in r.extra_s]
+        return first, since, extra
+
+    def rules(self, inputs: Records) -> Records:
+        """Separations cell by cell and input by input; ``inputs`` get where theirs are."""
+        rows: list[tuple[int, int, bool]] = []
+        at: dict[tuple[str, str], tuple[int, int]] = {}
         for c in self.cells:
-            cell_at.append(len(at) - 1)
             for port in c.inputs:
-                for s in c.separations:
-                    if s.then == port:
-                        first.append(c.inputs.index(s.first))
-                        least.append(ticks(s.least_s))
-                        drops.append(s.drops)
-                at.append(len(first))
-        return {
-            "rule_at": _ints(cell_at), "rules_at": _ints(at), "rule_first": _ints(first), "rule_least": _ints(least),
-            "rule_drops": np.array(drops, np.bool_),
-        }  # fmt: skip
+                mine = [s for s in c.separations if s.then == port]
+                at[c.name, port] = (len(rows), len(rows) + len(mine))
+                rows += [(c.inputs.index(s.first), ticks(s.least_s), s.drops) for s in mine]
+        for (name, port), k in self.in_at.items():
+            inputs["rules_at"][k], inputs["rules_end"][k] = at[self.netlist.instances[name].cell.name, port]
+        return np.array(rows, RULE)
 
 
 def stream(name: str) -> int:
     """64 bits of a name: the key of an instance's random numbers, whatever else is in the netlist."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
-
-
-def _no_membrane(i: Instance) -> Any:
-    raise CellError(f"{i.name}: {i.cell.name} is a soma without a membrane")
-
-
-def _points(points: list[tuple[tuple[float, ...], tuple[float, ...]]]) -> tuple[Ints, Floats]:
-    """Rows of one length: the last point is repeated as a zero."""
-    width = 1 + max((len(p[0]) for p in points), default=0)
-    since, extra = np.zeros((len(points), width), np.int64), np.zeros((len(points), width))
-    for k, (times, values) in enumerate(points):
-        since[k] = ticks(times[-1])
-        since[k, : len(times)] = [ticks(t) for t in times]
-        extra[k, : len(times)] = [v / TICK_S for v in values]
-    return since, extra
-
-
-def _ints(values: Sequence[int]) -> Ints:
-    return np.array(values, dtype=np.int64)
 
 
 def _some(names: Any) -> str:
