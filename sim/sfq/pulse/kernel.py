@@ -125,7 +125,7 @@ def _recovery(tb: Any, r: Any, since: Any) -> Any:
     if since >= times[n]:
         return np.int64(0)
     if since <= times[0]:
-        return np.int64(values[0])
+        return np.int64(round(values[0]))
     k = 0
     while times[k + 1] <= since:
         k += 1

@@ -243,7 +243,10 @@ class _Builder:
 
     def per_cell(self) -> tuple[Records, Records, Records]:
         """Cells, transitions, emissions."""
-        cells, rows, emits, recoveries = [], [], [], 0
+        cells: list[tuple[int, ...]] = []
+        rows: list[tuple[int, ...]] = []
+        emits: list[tuple[int, int, float]] = []
+        recoveries = 0
         for c, table in zip(self.cells, self.transitions, strict=True):
             states = {s: k for k, s in enumerate(c.states)}
             cells.append((KINDS[c.kind], len(c.events), len(rows)))
