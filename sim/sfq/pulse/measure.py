@@ -1,9 +1,9 @@
 """What the pulse level must know of a cell, measured at junction level: delays, slips, neighbours, recovery.
 
-    base       cell between JTLs, pulses far apart: delay of each emission from slip to slip, slips of each transition
-    pair       (driver, load): how much later the driver slips with this load instead of a JTL, and how much later the
-               load's outputs are with this driver instead of a JTL
-    recovery   delay of a transition against the time since another input, less the base
+base       cell between JTLs, pulses far apart: delay of each emission from slip to slip, slips of each transition
+pair       (driver, load): how much later the driver slips with this load instead of a JTL, and how much later the
+           load's outputs are with this driver instead of a JTL
+recovery   delay of a transition against the time since another input, less the base
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def base(library: Mapping[str, PulseCell], cell: PulseCell) -> PulseCell:
                 )
             if wanted:
                 delays.setdefault((state, on, port), []).append(float(out[0] - came[0]))
-        inside[state, on] = got.inside["XC"][(got.inside["XC"][:, 0] > t - EARLY_S) & (got.inside["XC"][:, 0] < t + SLOT_S - EARLY_S)]
+        inside[state, on] = got.inside["XC"][
+            (got.inside["XC"][:, 0] > t - EARLY_S) & (got.inside["XC"][:, 0] < t + SLOT_S - EARLY_S)
+        ]
     return replace(cell, transitions=tuple(_measured(t, delays, inside[t.state, t.on]) for t in cell.transitions))
 
 
@@ -211,7 +213,9 @@ def _gap(library: Mapping[str, PulseCell], cell: PulseCell, before: Transition, 
         nominal = nominal if nominal is not None else slips
         a, b = (_nearest(got.times[f"i{on}"], at) for on, at in ((before.on, first), (t.on, first + gap)))
         since.append(b - a)
-        late = [_delay(got.times["XC.n" if cell.weight else f"o{e.out}"], b) - e.delay_s for e in steps[t.state, t.on].emits]
+        late = [
+            _delay(got.times["XC.n" if cell.weight else f"o{e.out}"], b) - e.delay_s for e in steps[t.state, t.on].emits
+        ]
         extra.append(max(late, key=abs) if late else 0.0)
         right.append(slips == nominal and abs(extra[-1]) < MOST_EXTRA_S and b > a)
     good = next((k for k, ok in enumerate(right) if not ok), len(right))
