@@ -1,0 +1,280 @@
+"""What the pulse level must know of a cell, measured at junction level: delays, slips, neighbours, recovery.
+
+base       cell between JTLs, pulses far apart: delay of each emission from slip to slip, slips of each transition
+pair       (driver, load): how much later the driver slips with this load instead of a JTL, and how much later the
+           load's outputs are with this driver instead of a JTL
+recovery   delay of a transition against the time since another input, less the base
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sim.sfq.pulse.bench import END, FIRST_S, SLOT_S, SOURCE, Bench, Slips, tour, word_to
+from sim.sfq.pulse.cells import PASS, CellError, Neighbours, PulseCell, Transition
+from sim.sfq.pulse.tables import Floats
+
+EARLY_S = 15e-12
+"""A window of a slot begins so much before its pulse leaves the source."""
+
+
+def twin(cell: PulseCell) -> PulseCell:
+    """A stochastic cell as one that passes everything, which it does at a high weight current; others unchanged."""
+    if cell.kind != "stochastic":
+        return cell
+    rows = tuple(replace(t, on=cell.inputs[0]) for t in cell.transitions if t.on == PASS)
+    return replace(cell, kind="mealy", chance=None, transitions=rows)
+
+
+def window(times: Floats, at: float, slot: float = SLOT_S) -> Floats:
+    """The pulses of the slot of a source pulse at ``at``."""
+    return times[(times > at - EARLY_S) & (times < at + slot - EARLY_S)]
+
+
+def base(library: Mapping[str, PulseCell], cell: PulseCell) -> PulseCell:
+    """The cell with measured delays and slips. Errors: CellError if it does not do what its machine says."""
+    bench, steps = Bench(library, cell), tour(cell)
+    at = [FIRST_S + k * SLOT_S for k in range(len(steps))]
+    got = bench.play([(t, on) for t, (_, on) in zip(at, steps, strict=True)])
+    delays: dict[tuple[str, str, str], list[float]] = {}
+    inside: dict[tuple[str, str], Floats] = {}
+    table = {(t.state, t.on): t for t in cell.transitions}
+    for t, (state, on) in zip(at, steps, strict=True):
+        came = window(got.times[f"i{on}"], t)
+        for port in cell.outputs:
+            out = window(got.times["XC.n" if cell.weight else f"o{port}"], t)
+            wanted = any(e.out == port for e in table[state, on].emits)
+            if len(out) != wanted or len(came) != 1:
+                raise CellError(
+                    f"{cell.name}: in state '{state}' a pulse at {on} gives {len(out)} at {port}, its machine says "
+                    f"{int(wanted)}; correct the cell or its machine"
+                )
+            if wanted:
+                delays.setdefault((state, on, port), []).append(float(out[0] - came[0]))
+        inside[state, on] = got.inside["XC"][
+            (got.inside["XC"][:, 0] > t - EARLY_S) & (got.inside["XC"][:, 0] < t + SLOT_S - EARLY_S)
+        ]
+    return replace(cell, transitions=tuple(_measured(t, delays, inside[t.state, t.on]) for t in cell.transitions))
+
+
+def _measured(t: Transition, delays: Mapping[tuple[str, str, str], list[float]], slips: Floats) -> Transition:
+    emitted = tuple(replace(e, delay_s=float(np.median(delays[t.state, t.on, e.out]))) for e in t.emits)
+    return replace(t, emits=emitted, slips=len(slips), slip_ic_A=float(slips[:, 1].sum()))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """``neighbours``: what driver and load do to each other; ``misfit``: why the two do not work together."""
+
+    driver: str
+    load: str
+    neighbours: Neighbours
+    misfit: str = ""
+
+
+def drivers(library: Mapping[str, PulseCell]) -> Iterator[tuple[str, str]]:
+    """(cell, output) of everything that drives a line."""
+    for c in library.values():
+        if not c.weight:
+            yield from ((c.name, p) for p in c.outputs)
+
+
+def takers(library: Mapping[str, PulseCell]) -> Iterator[tuple[str, str]]:
+    """(cell, input) of everything that takes pulses from a line."""
+    for c in library.values():
+        if c.kind != "soma":
+            yield from ((c.name, p) for p in c.inputs)
+
+
+def pairs(library: Mapping[str, PulseCell]) -> Iterator[Pair]:
+    """Every driver with every load of its sign, a source and a resistor among them."""
+    sign = {(c.name, p): p in c.negative for c in library.values() for p in (*c.inputs, *c.outputs)}
+    alone = {end: _answer(library, end, ("JTLN" if sign[end] else "JTL", "a")) for end in drivers(library)}
+    usual = {end: _answer(library, ("JTLN" if sign[end] else "JTL", "q"), end) for end in takers(library)}
+    for load in takers(library):
+        for driver in drivers(library):
+            if sign[driver] == sign[load]:
+                yield _pair(library, driver, load, alone[driver], usual[load])
+        found = _answer(library, (SOURCE, ""), load)
+        after = np.nan_to_num(np.array(found.delay) - usual[load].delay)
+        yield Pair(SOURCE, ".".join(load), Neighbours((0.0,) * len(after), tuple(after.tolist()), {}))
+    for driver in drivers(library):
+        if library[driver[0]].kind != "soma":
+            found = _answer(library, driver, (END, ""))
+            yield Pair(".".join(driver), END, _neighbours(found, alone[driver], (0.0,)))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """By state of the load: when the driver slips from the source's pulse on, and how much later the load's outputs do
+    (NaN: it has none). ``aside``: when the driver's other outputs slip."""
+
+    slip: tuple[float, ...]
+    delay: tuple[float, ...]
+    aside: Mapping[str, float]
+
+
+def _neighbours(found: Answer, alone: Answer, usual: tuple[float, ...]) -> Neighbours:
+    later = tuple(s - alone.slip[0] for s in found.slip)
+    after = tuple(float(np.nan_to_num(d - u)) for d, u in zip(found.delay, usual, strict=True))
+    return Neighbours(later, after, {p: t - alone.aside[p] for p, t in found.aside.items()})
+
+
+def _pair(
+    library: Mapping[str, PulseCell], driver: tuple[str, str], load: tuple[str, str], alone: Answer, usual: Answer
+) -> Pair:
+    """``alone`` and ``usual``: with JTLs. A soma's threshold moves with its load, so that only a JTL fits it."""
+    names, nothing = (".".join(driver), ".".join(load)), Neighbours((), (), {})
+    if library[driver[0]].kind == "soma" and not load[0].startswith("JTL"):
+        return Pair(*names, nothing, "a soma's threshold moves with its load; put a JTL between")
+    try:
+        found = _answer(library, driver, load)
+    except CellError as error:
+        return Pair(*names, nothing, str(error))
+    return Pair(*names, _neighbours(found, alone, usual.delay))
+
+
+def _answer(library: Mapping[str, PulseCell], driver: tuple[str, str], load: tuple[str, str]) -> Answer:
+    """Pulses far apart, one in each state of the load. Errors: CellError if the two do not work together."""
+    if load[0] == END:
+        cell = library["JTLN" if driver[1] in library[driver[0]].negative else "JTL"]
+        bench, port = Bench(library, cell, drivers={"a": driver}, end="a"), "a"
+    else:
+        cell, port = library[load[0]], load[1]
+        bench = Bench(library, cell, drivers={port: driver})
+    word: list[str] = []
+    marks = []
+    for state in cell.states:
+        word += _walk(cell, cell.start, state)
+        marks.append((state, len(word)))
+        word.append(port)
+        word += _walk(cell, next(t.to for t in cell.transitions if (t.state, t.on) == (state, port)), cell.start)
+    at = [FIRST_S + 100e-12 + k * SLOT_S for k in range(len(word))]
+    got = bench.play(list(zip(at, word, strict=True)))
+    seen = [_seen(got, cell, state, port, at[k], bool(load[0] == END)) for state, k in marks]
+    aside = {}
+    if driver[0] in library:
+        for other in library[driver[0]].outputs:
+            if other != driver[1] and library[driver[0]].kind == "mealy":
+                aside[other] = float(window(got.times[f"e{port}{other}"], at[marks[0][1]])[0] - at[marks[0][1]])
+    return Answer(tuple(s for s, _ in seen), tuple(d for _, d in seen), aside)
+
+
+def _seen(got: Slips, cell: PulseCell, state: str, port: str, at: float, ended: bool) -> tuple[float, float]:
+    """Slip of the driver and delay of the load's outputs for the pulse at ``at``."""
+    came = window(got.times[f"i{port}"], at)
+    if len(came) != 1:
+        raise CellError(f"{cell.name}.{port}: the driver gives {len(came)} pulses for one; they do not fit")
+    late = []
+    for out in [] if ended else _outs(cell, state, port):
+        gone = window(got.times["XC.n" if cell.weight else f"o{out}"], at)
+        if len(gone) != 1:
+            raise CellError(f"{cell.name}.{port}: {len(gone)} pulses come out at {out}; they do not fit")
+        late.append(gone[0] - came[0])
+    return float(came[0] - at), float(np.mean(late)) if late else float("nan")
+
+
+def _outs(cell: PulseCell, state: str, on: str) -> list[str]:
+    return [e.out for t in cell.transitions if (t.state, t.on) == (state, on) for e in t.emits]
+
+
+GAPS_S = tuple(
+    1e-12 * d for d in (60, 40, 30, 25, 22, 20, 18, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)
+)
+"""Times between two source pulses that are tried; the first is far enough to be the rule for all."""
+SOON_S = 6e-12
+"""Source pulses into one input must not overlap."""
+MOST_EXTRA_S = 1.5e-12
+"""A pulse that comes out later than this is too near to failing: its time is not legal."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Transition ``(state, then)`` a time after input ``first``: ``since_s`` at the cell's inputs, its outputs ``extra_s``
+    later than the base. ``least_s``: from this on all junctions slip as they should, and no output is much later.
+    """
+
+    state: str
+    first: str
+    then: str
+    since_s: tuple[float, ...]
+    extra_s: tuple[float, ...]
+    least_s: float
+
+
+def gaps(library: Mapping[str, PulseCell], cell: PulseCell) -> Iterator[Gap]:
+    """Every transition after every input that can come before it."""
+    for t in cell.transitions:
+        for before in cell.transitions:
+            if before.to == t.state:
+                yield _gap(library, cell, before, t)
+
+
+def _gap(library: Mapping[str, PulseCell], cell: PulseCell, before: Transition, t: Transition) -> Gap:
+    """Trials in one run, each: to the state, ``before``, a gap, the transition, and home."""
+    steps = {(x.state, x.on): x for x in cell.transitions}
+    to = _walk(cell, cell.start, before.state)
+    home = _walk(cell, t.to, cell.start)
+    tried = [g for g in GAPS_S if before.on != t.on or g >= SOON_S]
+    word: list[tuple[float, str]] = []
+    marks = []
+    at = FIRST_S
+    for gap in tried:
+        begin = at
+        for on in to:
+            word.append((at, on))
+            at += SETTLE_S
+        word += [(at, before.on), (at + gap, t.on)]
+        marks.append((begin, at, gap))
+        at += gap + SETTLE_S
+        for on in home:
+            word.append((at, on))
+            at += SETTLE_S
+        at += SETTLE_S
+    got = Bench(library, cell).play(word)
+    ends = [*(m[0] for m in marks[1:]), at + SETTLE_S]
+    inside = got.inside["XC"]
+    nominal: list[int] | None = None
+    since, extra, right = [], [], []
+    for (begin, first, gap), end in zip(marks, ends, strict=True):
+        mine = inside[(inside[:, 0] > begin - EARLY_S) & (inside[:, 0] < end - EARLY_S)]
+        slips = sorted(mine[:, 2].astype(int).tolist())
+        nominal = nominal if nominal is not None else slips
+        a, b = (_nearest(got.times[f"i{on}"], at) for on, at in ((before.on, first), (t.on, first + gap)))
+        since.append(b - a)
+        late = [
+            _delay(got.times["XC.n" if cell.weight else f"o{e.out}"], b) - e.delay_s for e in steps[t.state, t.on].emits
+        ]
+        extra.append(max(late, key=abs) if late else 0.0)
+        right.append(slips == nominal and abs(extra[-1]) < MOST_EXTRA_S)
+    good = next((k for k, ok in enumerate(right) if not ok), len(right))
+    return Gap(
+        t.state, before.on, t.on, tuple(since[:good][::-1]), tuple(extra[:good][::-1]),
+        0.0 if good == len(right) and before.on != t.on else max(0.0, float(since[good - 1])),
+    )  # fmt: skip
+
+
+SETTLE_S = 70e-12
+FLIGHT_S = 10.7e-12
+"""From a source pulse through three JTL; what is nearest to that is its pulse."""
+
+
+def _walk(cell: PulseCell, here: str, there: str) -> list[str]:
+    """Shortest word from a state to another."""
+    if here == there:
+        return []
+    to = {(t.state, t.on): t.to for t in cell.transitions}
+    return word_to(cell, here, lambda s, on: to[s, on] == there)
+
+
+def _nearest(times: Floats, source: float) -> float:
+    return float(times[np.abs(times - source - FLIGHT_S).argmin()]) if len(times) else float("nan")
+
+
+def _delay(times: Floats, came: float) -> float:
+    """From a pulse to the next output; NaN for none."""
+    later = times[times > came]
+    return float(later[0] - came) if len(later) else float("nan")
