@@ -49,15 +49,17 @@ class Pattern:
 
         Raises KeyError for an entry that is not in the pattern.
         """
-        where = {(k, int(r)): self.n + p for k in range(self.n) for p, r in self._column(k)}
-        out = np.empty(len(i), dtype=np.int64)
-        for at, (a, b) in enumerate(zip(i.tolist(), j.tolist(), strict=True)):
-            low, high = min(a, b), max(a, b)
-            out[at] = self.waste if high == self.n else low if low == high else where[low, high]
-        return out
-
-    def _column(self, k: int) -> Iterable[tuple[int, int]]:
-        return enumerate(self.rows[self.start[k] : self.start[k + 1]].tolist(), int(self.start[k]))
+        low, high = np.minimum(i, j), np.maximum(i, j)
+        column = np.repeat(np.arange(self.n), np.diff(self.start))
+        keys = column * (self.n + 1) + self.rows
+        wanted = low * (self.n + 1) + high
+        at = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
+        inside = (low != high) & (high < self.n)
+        if inside.any() and (not len(keys) or (keys[at[inside]] != wanted[inside]).any()):
+            raise KeyError("an entry is not in the pattern")
+        out = np.where(low == high, low, self.n + at)
+        out[high == self.n] = self.waste
+        return out.astype(np.int64)
 
 
 def analyse(n: int, pairs: Iterable[tuple[int, int]]) -> Pattern:
@@ -117,11 +119,14 @@ def _targets(n: int, rows: list[Ints], start: Ints, count: int) -> Ints:
     return targets
 
 
-def factor(pattern: Pattern, values: Floats) -> Floats:
-    """D and L from A, both in the pattern's places; the readable form of the kernel's. Raises ValueError if not SPD."""
+def factor(pattern: Pattern, values: Floats, definite: bool = True) -> Floats:
+    """D and L from A, both in the pattern's places; the readable form of the kernels'. ``values`` may have corners last.
+
+    Raises ValueError if the matrix is not positive definite; without ``definite`` nothing is checked.
+    """
     v = values.copy()
     for k in range(pattern.n):
-        if not v[k] > 0:
+        if definite and not (v[k] > 0).all():
             raise ValueError(f"the matrix is not positive definite at unknown {pattern.order[k]}")
         column = pattern.n + np.arange(pattern.start[k], pattern.start[k + 1])
         scaled = v[column] / v[k]
@@ -133,13 +138,14 @@ def factor(pattern: Pattern, values: Floats) -> Floats:
 
 
 def solve(pattern: Pattern, factors: Floats, b: Floats) -> Floats:
-    """x of A x = b, with b and x in elimination order."""
+    """x of A x = b, with b and x in elimination order, corners last."""
     x = b.copy()
+    lower = factors[pattern.n :]
     for k in range(pattern.n):
         span = slice(pattern.start[k], pattern.start[k + 1])
-        x[pattern.rows[span]] -= factors[pattern.n :][span] * x[k]
+        x[pattern.rows[span]] -= lower[span] * x[k]
     x /= factors[: pattern.n]
     for k in reversed(range(pattern.n)):
         span = slice(pattern.start[k], pattern.start[k + 1])
-        x[k] -= factors[pattern.n :][span] @ x[pattern.rows[span]]
+        x[k] -= (lower[span] * x[pattern.rows[span]]).sum(axis=0)
     return x
