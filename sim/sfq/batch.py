@@ -34,7 +34,8 @@ class BatchRun:
     """What happened in each corner. Arrays have corners first.
 
     Slips of all junctions that are watched, one row each, ordered by corner, junction and time: ``corner``,
-    ``junction`` (index into ``names``, the watched junctions), ``time_s``, ``sign``. ``slips`` (corners, all junctions of the
+    ``junction`` (index into ``names``, the watched junctions), ``time_s``, ``sign``. ``slips`` (corners, all junctions
+    of the
     circuit) counts them without sign. ``traces`` are (corners, times). ``energy_J`` by the names of
     :class:`sim.sfq.transient.Energy`, (corners,). ``step_s_used`` (corners,).
     """

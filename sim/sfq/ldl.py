@@ -105,9 +105,8 @@ def _eliminate(near: list[set[int]]) -> tuple[list[int], list[set[int]]]:
 def _targets(n: int, rows: list[Ints], start: Ints, count: int) -> Ints:
     targets = np.empty(count, dtype=np.int64)
     at = 0
-    position = [
-        dict(zip(r.tolist(), range(int(s), int(s) + len(r)), strict=True)) for r, s in zip(rows, start, strict=False)
-    ]
+    places = zip(rows, start.tolist(), strict=False)
+    position = [dict(zip(r.tolist(), range(s, s + len(r)), strict=True)) for r, s in places]
     for column in rows:
         members = column.tolist()
         for x, j in enumerate(members):
