@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hardware.sfq import Soma
 from sim.sfq.pulse import Emission, Netlist, PulseCell, Separation, Transition
-from sim.sfq.pulse.cells import BACK, BLOCK, FIRE, PASS, TAKE, Chance, Membrane, Recovery, library
+from sim.sfq.pulse.cells import BACK, BLOCK, FIRE, PASS, TAKE, Chance, Membrane, Recovery, SomaRow, library
 
 PS = 1e-12
 
@@ -37,7 +36,7 @@ SOMA = PulseCell(
         Transition("idle", FIRE, "idle", (Emission("q", 5 * PS),), 2, 4e-4),
         Transition("idle", BACK, "idle", (), 1, 2e-4),
     ),
-    kind="soma", membrane=Membrane(tuple(Soma(n, 50e-6, 100 * PS, 250e-6) for n in (1, 16)), 125e-6, 8 * PS),
+    kind="soma", membrane=Membrane(tuple(SomaRow(n, 50e-6, 100 * PS, 250e-6, n) for n in (1, 16)), 125e-6, 8 * PS),
 )  # fmt: skip
 """Threshold (250 - 125)/50 = 2.5 pulses, tau 100 ps."""
 

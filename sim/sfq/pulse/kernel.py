@@ -17,7 +17,7 @@ NEVER = -(2**61)
 MEALY, SOMA = 0, 1
 ERROR, WARN, DROP, RANDOM = 0, 1, 2, 3
 STOPPED, GOES_ON, LOST = -1, 0, 1
-THETA, TAU, BRANCHES, FLOOR, REFRACTORY, LATE, LATE_V = range(7)
+THETA, TAU, RESET, FLOOR, REFRACTORY, LATE, LATE_V, SLIP = range(8)
 MOST_OUT = 64
 """Pulses that one pulse may cause at one instance."""
 
@@ -54,15 +54,14 @@ def react(tb: Any, s: Any, port: Any, t: Any, policy: Any, seed: Any, jitter: An
     if cell.kind == SOMA:
         mine.last = t
         return _charge(tb, s, i, line.weight, line.extra, t, seed, jitter, out)
-    if line.rules_at < line.rules_end:
-        fate = _judge(tb, s, port, t, policy, seed, found)
+    which = s.state[i] * cell.width + (port - at.in_at)
+    if cell.kind != MEALY:
+        which = 0 if uniform(seed, at.key, mine.arrived, CHANCE) < tb.numbers[at.row, 0] else 1
+    row = tb.transitions[cell.transition_at + which]
+    if row.rules_at < row.rules_end:
+        fate = _judge(tb, s, row.rules_at, row.rules_end, port, t, policy, seed, found)
         if fate != GOES_ON:
             return STOPPED if fate == STOPPED else 0
-    k = port - at.in_at
-    if cell.kind != MEALY:
-        k = 0 if uniform(seed, at.key, mine.arrived, CHANCE) < tb.numbers[at.row, 0] else 1
-    which = s.state[i] * cell.width + k
-    row = tb.transitions[cell.transition_at + which]
     count = _emit(tb, s, at, row, which, t, line.extra, mine.arrived, seed, jitter, out)
     s.state[i] = row.to
     mine.last = t
@@ -70,12 +69,13 @@ def react(tb: Any, s: Any, port: Any, t: Any, policy: Any, seed: Any, jitter: An
 
 
 @compiled
-def _judge(tb: Any, s: Any, port: Any, t: Any, policy: Any, seed: Any, found: Any) -> Any:
+def _judge(
+    tb: Any, s: Any, begin: Any, end: Any, port: Any, t: Any, policy: Any, seed: Any, found: Any
+) -> Any:  # fmt: skip
     """Whether a pulse GOES_ON, is LOST, or has STOPPED the run, by the cell's separations and the policy."""
-    line = tb.inputs[port]
-    at = tb.instances[line.owner]
+    at = tb.instances[tb.inputs[port].owner]
     worst, legal, drops = -1, t, False
-    for r in range(line.rules_at, line.rules_end):
+    for r in range(begin, end):
         since = s.inputs[at.in_at + tb.rules[r].first].last + tb.rules[r].least
         if since > legal:
             worst, legal = r, since
@@ -141,7 +141,7 @@ def _charge(tb: Any, s: Any, i: Any, weight: Any, extra: Any, t: Any, seed: Any,
     v = soma.v * math.exp((soma.v_at - t) / p[TAU]) + weight
     s.taken[at.taken_at] += 1
     if v <= p[FLOOR]:
-        v += p[BRANCHES]
+        v += p[RESET]
         s.taken[at.taken_at + 2] += 1
     soma.v, soma.v_at = v, t
     if v < p[THETA]:
@@ -161,8 +161,8 @@ def _fire(tb: Any, s: Any, i: Any, t: Any, extra: Any, seed: Any, jitter: Any, o
     row = tb.transitions[tb.cells[at.cell].transition_at + 1]
     fired = s.taken[at.taken_at + 1]
     count = _emit(tb, s, at, row, 1, t, extra + np.int64(late), fired, seed, jitter, out)
-    soma.v -= p[BRANCHES]
-    soma.ready = t + np.int64(p[REFRACTORY])
+    soma.v -= p[RESET] * math.exp((p[SLIP] + late) / p[TAU])
+    soma.ready = t + np.int64(p[SLIP] + late + p[REFRACTORY])
     return count
 
 
