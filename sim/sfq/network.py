@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ from sim.sfq.transient import Transient, transient
 
 Progress = Callable[[float], None]
 Array = npt.NDArray[Any]
+SIDE_BY_SIDE = 1000
+"""Junctions above which a sample alone is as fast as one of sixteen in lanes: these leave the cache (measured)."""
 
 
 def run(
@@ -89,7 +91,7 @@ def _wired(
     watched = [j for js in wiring.neurons.values() for j in js]
     drives = {} if pulses is None else drives_of(circuit, wiring, pulses)
     tell = _share(progress, 0.0, samples / (samples + 1))
-    done = batch(circuit, Corners(samples, shapes=drives), t_stop=stop, watch=watched, progress=tell)
+    done = _simulate(circuit, Corners(samples, shapes=drives), stop, watched, tell)
     wanted = [r.label for r in circuit.requests] if pulses is None and not probes else traces
     shown: dict[str, Array] = {}
     if wanted:
@@ -97,13 +99,13 @@ def _wired(
         first = one(circuit, Corners(samples, shapes=drives), 0)
         shown = _shown(transient(first, t_stop=stop, watch=(), probes=wanted, progress=tell))
     ledger = Ledger(circuit, wiring)
-    ledger.add_slips(done.slips.sum(axis=0))
+    ledger.add_slips(done.slips)
     ledger.add_time(samples * stop)
     spikes = {
         node: np.stack(
             [
                 np.stack(
-                    [binned(wiring, done.pulse_times(j, k), late, steps) for j, late in zip(js, lates, strict=True)], 1
+                    [binned(wiring, done.times_s(j, k), late, steps) for j, late in zip(js, lates, strict=True)], 1
                 )
                 for k in range(samples)
             ]
@@ -113,6 +115,30 @@ def _wired(
     shown |= {f"{n}.s": s for n, s in spikes.items() if not probes or f"{n}.s" in probes}
     out = _run(ledger, spikes[wiring.output_node], wiring.step_s, shown, done.step_s_used, samples * stop)
     return spiked(out, wiring, spikes, None if pulses is None else int(pulses.sum()))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """``times_s(junction, sample)`` of slips; slips of all junctions, over all samples; smallest steps taken."""
+
+    times_s: Callable[[str, int], Array]
+    slips: Array
+    step_s_used: Array
+
+
+def _simulate(circuit: Circuit, samples: Corners, stop: float, watched: list[str], progress: Progress | None) -> _Seen:
+    """Every sample of a small circuit side by side; of a large one, each by itself."""
+    if circuit.jj_count <= SIDE_BY_SIDE:
+        all_ = batch(circuit, samples, t_stop=stop, watch=watched, progress=progress)
+        return _Seen(all_.pulse_times, all_.slips.sum(axis=0), all_.step_s_used)
+    each = []
+    for k in range(samples.count):
+        tell = _share(progress, k / samples.count, (k + 1) / samples.count)
+        one_ = one(circuit, samples, k)
+        each.append(transient(one_, t_stop=stop, watch=watched, probes=(), progress=tell, corner=k))
+    slips = sum(np.array([done.slips[n] for n in circuit.junctions.names]) for done in each)
+    used = np.array([done.step_s_used for done in each])
+    return _Seen(lambda junction, k: each[k].pulse_times(junction), np.asarray(slips), used)
 
 
 def spiked(run: Run, wiring: Wiring, spikes: Mapping[str, Array], driven: int | None) -> Run:
