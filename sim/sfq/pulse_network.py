@@ -21,9 +21,11 @@ from hardware.sfq import load_technology
 from sim.run import Run, versions
 from sim.sfq import pulse
 from sim.sfq.circuit import Circuit
-from sim.sfq.deck import Deck, loads
+from sim.sfq.deck import loads
 from sim.sfq.ledger import Ledger
 from sim.sfq.network import binned, pulses_of, spiked, starts_s, stop_s
+from sim.sfq.pulse.from_deck import from_deck
+from sim.sfq.pulse.library import Library, load_library
 
 Progress = Callable[[float], None]
 Array = npt.NDArray[Any]
@@ -64,7 +66,7 @@ def run(
         raise ValueError("a deck without '* spikeport' line has no inputs and neurons; run it with --on sfq")
     deck = loads(program.deck, program.folder, program.source)
     circuit = deck.flatten()
-    net = netlist(deck, circuit, wiring)
+    net = from_deck(deck, cells()).netlist
     heard = {node: [_spoken(net, j) for j in js] for node, js in wiring.neurons.items()}
     compiled = pulse.compile_netlist(net, [s.net for each in heard.values() for s in each])
     pulses = np.ones((1, wiring.steps, len(wiring.start_s)), bool) if x is None else pulses_of(wiring, x)
@@ -80,28 +82,11 @@ def run(
     return replace(done, probes=kept, program=about, notes=(*done.notes, *notes), seed=seed, wall_s=wall)
 
 
-def netlist(deck: Deck, circuit: Circuit, wiring: Wiring) -> pulse.Netlist:
-    """The deck's top-level instances as cells. Errors: ``CellError`` naming instance and cell."""
-    cells = dict(pulse.load_library(wiring.technology))
-    cells.setdefault("STSYNN", replace(cells["STSYN"], name="STSYNN", negative=frozenset({"a", "q"})))
-    net = pulse.Netlist(cells)
-    currents = {n: s.bias() for n, s in zip(circuit.currents.names, circuit.currents.shapes, strict=True)}
-    gates = {node: currents[c.name] for c in deck.top.cards if c.kind == "I" for node in c.nodes if node != "0"}
-    for card in deck.top.cards:
-        if card.kind != "X":
-            continue
-        subckt, *nodes = card.nodes  # JoSIM's order, in which 'export' writes
-        soma = subckt.startswith("SOMA")
-        kind = "SOMA" if soma else subckt
-        block, cell = deck.top.find_subckt(subckt), net.library.get(kind)
-        if block is None or cell is None:
-            raise pulse.CellError(
-                f"{card.name}: no cell {kind} at pulse level; known: {', '.join(sorted(net.library))}"
-            )
-        ends = dict(zip((p.lower() for p in block.pins), nodes, strict=True))
-        ports: dict[str, str | float] = {p: abs(gates[n]) if p in cell.controls else n for p, n in ends.items()}
-        net.add(card.name, kind, bias_A=currents[f"IB1|{card.name}"] if soma else None, **ports)
-    return net
+def cells() -> Library:
+    """The library, and the stochastic synapse for anti-pulses, which is the other one mirrored."""
+    found = load_library()
+    mirror = replace(found["STSYN"], name="STSYNN", negative=frozenset({"a", "q"}))
+    return replace(found, cells={"STSYNN": mirror} | dict(found.cells))
 
 
 def _spoken(net: pulse.Netlist, junction: str) -> Spoken:
