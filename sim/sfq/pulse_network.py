@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from export.sfq_program import SfqProgram, Wiring
-from hardware.sfq import load_technology
 from sim.run import Run, versions
 from sim.sfq import pulse
 from sim.sfq.circuit import Circuit
@@ -109,13 +108,13 @@ def _samples(
 ) -> Run:
     samples, steps = pulses.shape[:2]
     stop = stop_s(wiring, steps)
-    lag = load_technology(wiring.technology).numbers["drive_delay_s"]
+    half = wiring.rise_s  # a source's pulse is where half of its flux has come, as at junction level
     ledger, early = Ledger(circuit, wiring), 0
     first = ""
     spikes = {node: np.zeros((samples, steps, len(each)), np.int16) for node, each in heard.items()}
     for k in range(samples):
         times = {
-            source[1:]: starts_s(wiring, source) + lag + wiring.step_s * np.flatnonzero(pulses[k, :, index])
+            source[1:]: starts_s(wiring, source) + half + wiring.step_s * np.flatnonzero(pulses[k, :, index])
             for source, (index, _) in wiring.sources.items()
         }
         done = pulse.run(compiled, times, stop, policy="warn", seed=seed + k, jitter=jitter)
