@@ -2,14 +2,14 @@
 
     python benchmarks/sfq.py [--josim PATH] [--quick] [--store]
 
-Same deck, same step, same stop, the same few columns at the same print step. In every round JoSIM (phase mode, a process:
-its user and system time) and we (a warm process: load the deck, simulate, write the CSV; CPU time of all threads) take
-turns, so the ratio of a round is of neighbours in time. ``stepping`` is the difference of two run lengths, by step:
-start, parsing and most of writing cancel on both sides. The step that JoSIM really used is told by its result: it equals
-ours at h, or ours at h/2 (then h is too large, and the ratio would flatter us).
+Same deck, same step, same stop, the same few columns at the same print step. In every round JoSIM (phase mode, a
+process: its user and system time) and we (a warm process: load the deck, simulate, write the CSV; CPU time of all
+threads) take turns, so the ratio of a round is of neighbours in time. ``stepping`` is the difference of two run
+lengths, by step: start, parsing and most of writing cancel on both sides. The step that JoSIM really used is told by
+its result: it equals ours at h, or ours at h/2 (then h is too large, and the ratio would flatter us).
 
-``corners``: 1000 corners of the gate with every L, Ic and R its own (normal, 3 sigma = 20 %), 0.1 ps over 1 ns, CPU time by
-corner beside JoSIM's for one run of the gate. Without --josim the stored figures of ``sfq_josim.json`` stand in.
+``corners``: 1000 corners of the gate with every L, Ic and R its own (normal, 3 sigma = 20 %), 0.1 ps over 1 ns, CPU
+time by corner beside JoSIM's for one run of the gate. Without --josim the stored figures of ``sfq_josim.json`` stand in.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE))
 
 import sfq_decks as decks
 
-from sim.sfq import Corners, batch, compare, load, read_csv, transient, write_csv
+from sim.sfq import Corners, batch, compare, load, loads, read_csv, transient, write_csv
 
 STEP_S, PRINT_S = 0.1e-12, 1e-12
 STORED = HERE / "sfq_josim.json"
@@ -64,8 +65,8 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": float(np.median(values)), "min": min(values), "max": max(values)}
 
 
-def child(command: list[str], env: dict[str, str] | None = None) -> tuple[float, float, float]:
-    """CPU s (user and system), wall s and peak MB of a process. Errors: SystemExit if it fails."""
+def child(command: list[str], env: dict[str, str] | None = None) -> tuple[float, float]:
+    """CPU s (user and system) and wall s of a process. Errors: SystemExit if it fails."""
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env) as process:
         said = process.stderr.read() if process.stderr else b""
@@ -73,7 +74,16 @@ def child(command: list[str], env: dict[str, str] | None = None) -> tuple[float,
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}: exit {process.returncode}: {said.decode()[-400:]}")
-    return used.ru_utime + used.ru_stime, time.perf_counter() - start, used.ru_maxrss / 1024
+    return used.ru_utime + used.ru_stime, time.perf_counter() - start
+
+
+def peak_MB(command: list[str], env: dict[str, str] | None = None) -> float:
+    """Peak memory of a process, started by a small one: a process begins with the peak of the one that started it."""
+    tell = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+    tell += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    small = [sys.executable, "-I", "-S", "-c", tell]
+    done = subprocess.run([*small, *command], env=env, capture_output=True, text=True, check=True)
+    return int(done.stdout) / 1024
 
 
 def ours(deck: Path, out: Path) -> None:
@@ -157,8 +167,6 @@ def varied(circuit: Any, count: int, seed: int) -> Corners:
 
 def corners(count: int, rounds: int, josim_s: list[float]) -> dict[str, Any]:
     """Corners of the gate; ``josim_s``: JoSIM's CPU time of one run, a figure for each round."""
-    from sim.sfq import loads
-
     circuit = loads(decks.deck(decks.GATE28, STEP_S, 1e-9, PRINT_S)).flatten()
     watch = list(decks.GATE28_COUNTS)
     batch(circuit, varied(circuit, 8, 0), h=STEP_S, t_stop=20e-12, watch=watch)
@@ -177,12 +185,10 @@ def corners(count: int, rounds: int, josim_s: list[float]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def growth(folder: Path, quick: bool) -> dict[str, float]:
+def growth(quick: bool) -> dict[str, float]:
     """Stepping time by junction and step, ns, by number of junctions: two lengths, median of three."""
     out: dict[str, float] = {}
     for junctions in (10, 100, 1000) if quick else (10, 100, 1000, 10000):
-        from sim.sfq import loads
-
         circuit = loads(decks.deck(decks.chain(junctions), STEP_S, 1e-9, PRINT_S)).flatten()
         long = max(400, min(20000, 4_000_000 // junctions)) * STEP_S
 
@@ -210,7 +216,7 @@ def starts(folder: Path) -> dict[str, float]:
         "cold_wall_s": cold[1],
         "warm_wall_s": float(np.median([w[1] for w in warm])),
         "warm_cpu_s": float(np.median([w[0] for w in warm])),
-        "peak_MB": max(w[2] for w in warm),
+        "peak_MB": peak_MB(command, env),
     }
 
 
@@ -270,7 +276,7 @@ def main() -> None:
             found[case.name] = single(case, folder, asked.josim, rounds, stored)
             show(case.name, found[case.name])
         found["corners"] = _corners(folder, asked.josim, 2 if asked.quick else 5, count, stored)
-        found["growth_ns"] = growth(folder, asked.quick)
+        found["growth_ns"] = growth(asked.quick)
         found["start"] = starts(folder)
         found["josim_peak_MB"] = _josim_memory(folder, asked.josim)
     _say(found)
@@ -299,21 +305,23 @@ def _corners(folder: Path, josim: str | None, rounds: int, count: int, stored: d
 def _josim_memory(folder: Path, josim: str | None) -> float | None:
     if josim is None:
         return None
-    return child([josim, "-a", "1", "-o", str(folder / "j.csv"), str(folder / "gate28.cir")])[2]
+    return peak_MB([josim, "-a", "1", "-o", str(folder / "j.csv"), str(folder / "gate28.cir")])
 
 
 def _say(found: dict[str, Any]) -> None:
     c, s, g = found["corners"], found["start"], found["growth_ns"]
+    cpu_ms, wall_ms, one_ms = (1e3 * c[k]["median"] for k in ("cpu_s", "wall_s", "one_thread_cpu_s"))
+    r, w = c["ratio"], c["wall_ratio"]["median"]
     print(
-        f"corners  {c['corners']} of gate28: {1e3 * c['cpu_s']['median']:.2f} ms CPU each, {c['ratio']['median']:.0f} x "
-        f"({c['ratio']['min']:.0f} to {c['ratio']['max']:.0f}); {c['stepping_ns']['median']:.1f} ns per JJ, step and corner; "
-        f"both cores: {1e3 * c['wall_s']['median']:.2f} ms wall each, {c['wall_ratio']['median']:.0f} x; "
-        f"one thread: {1e3 * c['one_thread_cpu_s']['median']:.2f} ms"
+        f"corners  {c['corners']} of gate28: {cpu_ms:.2f} ms CPU each, {r['median']:.0f} x ({r['min']:.0f} to "
+        f"{r['max']:.0f}); {c['stepping_ns']['median']:.1f} ns per JJ, step and corner; both cores: {wall_ms:.2f} ms "
+        f"wall each, {w:.0f} x; one thread: {one_ms:.2f} ms CPU each"
     )
     print("growth   " + ", ".join(f"{n} JJ: {t:.1f} ns" for n, t in g.items()) + " per JJ and step; " + _slope(g))
+    josim = f", JoSIM {found['josim_peak_MB']:.0f} MB" if found["josim_peak_MB"] else ""
     print(
-        f"start    cold {s['cold_wall_s']:.1f} s, warm {s['warm_wall_s']:.2f} s wall ({s['warm_cpu_s']:.2f} s CPU) for gate28; "
-        f"peak {s['peak_MB']:.0f} MB" + (f", JoSIM {found['josim_peak_MB']:.0f} MB" if found["josim_peak_MB"] else "")
+        f"start    gate28: cold {s['cold_wall_s']:.1f} s, warm {s['warm_wall_s']:.2f} s wall ({s['warm_cpu_s']:.2f} s "
+        f"CPU); peak {s['peak_MB']:.0f} MB{josim}"
     )
 
 
