@@ -9,7 +9,7 @@ lengths, by step: start, parsing and most of writing cancel on both sides. The s
 its result: it equals ours at h, or ours at h/2 (then h is too large, and the ratio would flatter us).
 
 ``corners``: 1000 corners of the gate with every L, Ic and R its own (normal, 3 sigma = 20 %), 0.1 ps over 1 ns, CPU
-time by corner beside JoSIM's for one run of the gate. Without --josim the stored figures of ``sfq_josim.json`` stand in.
+time by corner beside JoSIM's for one run of the gate. Without --josim: the stored figures of ``sfq_josim.json``.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from typing import Any
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import sfq_decks as decks
 
 from sim.sfq import Corners, batch, compare, load, loads, read_csv, transient, write_csv
 
+HERE = Path(__file__).resolve().parent
 STEP_S, PRINT_S = 0.1e-12, 1e-12
 STORED = HERE / "sfq_josim.json"
 SAME = 1e-3
