@@ -11,6 +11,7 @@ import numpy.typing as npt
 import typer
 
 from export.package import PackageError, write_npz
+from hardware.energy import Span
 from sim import engines
 from sim.lava.cli import app as lava
 from sim.loop_cli import add_to as add_loop
@@ -160,6 +161,12 @@ def report(
         str, typer.Option(help="Neuron updates charged as active: state, all, input or fired.")
     ] = "state",
     title: Annotated[str, typer.Option(help="Title of the report.")] = "spikeport report",
+    cooling: Annotated[
+        str | None, typer.Option(help="SFQ: watts at the wall per watt at 4.2 K, as in 400 or 300:400:1000.")
+    ] = None,
+    ersfq_overhead: Annotated[
+        str | None, typer.Option(help="SFQ: factor of ERSFQ for its limiting junctions, 1 to 2, as in 1.4 or 1:1.4:2.")
+    ] = None,
 ) -> None:
     """Price runs and write report.json and a self-contained report.html; print the table.
 
@@ -171,7 +178,14 @@ def report(
     tables = dict(p.split("=", 1) for p in prices or [] if "=" in p)
     if len(tables) < len(prices or []):
         raise ValueError(f"--prices takes MACHINE=TABLE, got {prices}; 'spikeport machines' lists the tables")
-    made = report_runs([Run.load(folder) for folder in runs], title=title, prices=tables, active=active)
+    made = report_runs(
+        [Run.load(folder) for folder in runs],
+        title=title,
+        prices=tables,
+        active=active,
+        cooling=_span("--cooling", cooling),
+        ersfq_overhead=_span("--ersfq-overhead", ersfq_overhead),
+    )
     made.save(output)
     show(made)
     typer.echo(f"wrote {output / 'report.json'} and {output / 'report.html'}")
@@ -216,6 +230,19 @@ def _input_rank(kind: str, program: Any) -> int | None:
         return len(program.shapes()[program.input])
     shape = getattr(program, "input_shape", None)
     return None if shape is None else len(shape)
+
+
+def _span(option: str, text: str | None) -> Span | None:
+    """``400`` or ``300:400:1000``. Errors: ``ValueError`` naming the option."""
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(":")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 3):
+        raise ValueError(f"{option} takes one number, or low:typical:high, got {text!r}")
+    return Span(*(numbers * 3)[:3])
 
 
 def _need(module: str, extra: str) -> None:

@@ -29,6 +29,8 @@ def page(report: Report) -> str:
     sources = _sources(bills)
     titles = view.titles(report)
     machines = [_machine(*each, sources) for each in zip(report.machines, titles, bills, strict=True)]
+    for k, m in enumerate(machines):
+        m["sfq"] = _sfq(report, k)
     return _template().render(
         report=report,
         machines=machines,
@@ -118,6 +120,13 @@ def _machine(m: view.Machine, title: str, bill: Bill | None, sources: dict[str, 
         "waveforms": [(w["name"], svg.waveform(w["time_s"], w["values"], w["unit"])) for w in m["waveforms"]],
         "dt": si(m["dt_s"], "s", 3),
     }
+
+
+def _sfq(report: Report, k: int) -> dict[str, Any] | None:
+    found = report.sfq(k)
+    if found is None:
+        return None
+    return {"rows": view.sfq_table(found), "nodes": view.sfq_nodes(found), "facts": view.sfq_facts(found)}
 
 
 def _colour(event: str) -> int:

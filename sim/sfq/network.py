@@ -124,11 +124,19 @@ def _run(ledger: _Ledger, y: Array, dt_s: float, probes: dict[str, Array], runs:
         samples=y.shape[0],
         steps=y.shape[1],
         dt_s=dt_s,
-        probes=probes,
+        probes=probes | _joules(runs),
         machine_s=sum(r.steps * r.step_s_used for r in runs),
         notes=halved,
         versions=versions("numba"),
     )
+
+
+def _joules(runs: list[Transient]) -> dict[str, Array]:
+    """What each sample took from the bias and made heat, for the report; by the integrals of the solver."""
+    return {
+        "bias_work_J": np.array([r.energy.bias_J for r in runs]),
+        "heat_J": np.array([r.energy.dissipated_J for r in runs]),
+    }
 
 
 def _traces(wiring: Wiring | None, probes: Sequence[str]) -> list[str]:
