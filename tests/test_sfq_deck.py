@@ -146,7 +146,6 @@ REFUSALS = {
     "R1 1 0 5 temp=4.2": "not supported yet: TEMP=4.2",
     "L1 1 0 5p spread=0.1": "not supported yet: SPREAD=0.1",
     "B1 1 0 jm ic=1,2": "not supported yet: ic=voltage,phase",
-    ".tran 1p 9p 0 1p 2p": "not supported yet: the print filter",
     "Q1 1 0 5": "no element begins with 'Q'",
     "R1 1 0": "write R1 node node value",
     "R1 1 0 5 junk": "'JUNK' after the value",

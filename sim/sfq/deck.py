@@ -51,13 +51,19 @@ class Block:
 
 @dataclass(frozen=True)
 class Tran:
-    """``.tran step stop [print_start [print_step]] [DST]`` in seconds; ``startup`` False is DST (no settling)."""
+    """``.tran step stop [print_start [print_step [window]]] [DST] [UIC]`` in seconds.
+
+    ``startup`` False is DST (no settling). ``window_s`` is the print filter's (0: none), see ``printing``. ``uic`` is
+    WRspice's: start from the ``ic=`` of the elements.
+    """
 
     step_s: float = 0.25e-12
     stop_s: float = 1e-9
     print_start_s: float = 0.0
     print_step_s: float = 0.25e-12
     startup: bool = True
+    window_s: float = 0.0
+    uic: bool = False
 
 
 @dataclass
@@ -225,17 +231,18 @@ IN_SUBCKT = {"SUBCKT", "ENDS", "MODEL", "PARAM"}
 
 def _tran(line: Line, scope: Scope) -> Tran:
     fields = line.fields()[1:]
-    startup = "DST" not in fields
+    startup, uic = "DST" not in fields, "UIC" in fields
     fields = [f for f in fields if f not in ("DST", "UIC")]
     if not 2 <= len(fields) <= 5:
-        raise DeckError(line.where, line.text, "wrong number of values", "write .tran step stop [pstart [pstep]] [DST]")
+        raise DeckError(
+            line.where, line.text, "wrong number of values", "write .tran step stop [pstart [pstep [window]]] [DST]"
+        )
     values = [scope.evaluate(f, line.where, ".tran") for f in fields]
-    if len(values) == 5 and values[4] > 0:
-        raise unsupported(line.where, line.text, "the print filter (fifth value)", "leave it out or write 0")
     step, stop = values[:2]
     start, print_step = (values[2:4] + [0.0, step][len(values[2:4]) :]) if len(values) > 2 else (0.0, step)
     if not (0 < step < stop) or print_step <= 0 or start < 0:
         raise DeckError(
             line.where, line.text, "needs 0 < step < stop, pstep > 0, pstart >= 0", "correct the times (seconds)"
         )
-    return Tran(min(step, print_step), stop, start, print_step, startup)
+    window = max(values[4], 0.0) if len(values) == 5 else 0.0
+    return Tran(min(step, print_step), stop, start, print_step, startup, window, uic)

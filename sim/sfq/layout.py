@@ -9,12 +9,14 @@ State vector: unknowns in elimination order, then the other nodes of source tree
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from sim.sfq.circuit import Circuit, Ints, Sources
+from sim.sfq.errors import DeckWarning
 from sim.sfq.ldl import Pattern, analyse
 
 
@@ -52,10 +54,13 @@ class Layout:
 def lay_out(circuit: Circuit, coupled: list[Ints]) -> Layout:
     """Number the unknowns. ``coupled`` are the groups of inductors that mutuals tie together.
 
-    Raises DeckError for a floating node and for a loop of voltage or phase sources.
+    An island is pinned to ground at one node, with a DeckWarning. Raises DeckError for a loop of voltage or phase
+    sources.
     """
-    _refuse_floating(circuit)
-    edges, root = _source_trees(circuit)
+    pinned = islands(circuit)
+    if pinned:
+        _warn(circuit, pinned)
+    edges, root = _source_trees(circuit, pinned)
     extra = [e.child for e in edges]
     is_extra = np.zeros(len(circuit.nodes), dtype=bool)
     is_extra[extra] = True
@@ -76,38 +81,78 @@ def lay_out(circuit: Circuit, coupled: list[Ints]) -> Layout:
 def _pairs(circuit: Circuit, coupled: list[Ints], unknown: Ints) -> Iterator[tuple[int, int]]:
     for group in (circuit.resistors, circuit.inductors, circuit.capacitors, circuit.junctions):
         yield from zip(unknown[group.a].tolist(), unknown[group.b].tolist(), strict=True)
+    t, x = circuit.lines, circuit.controlled
+    for ends in ((t.a, t.b), (t.c, t.d), (x.a, x.b), (x.ca, x.cb)):
+        yield from zip(unknown[ends[0]].tolist(), unknown[ends[1]].tolist(), strict=True)
     for set_ in coupled:
-        ends = unknown[np.concatenate([circuit.inductors.a[set_], circuit.inductors.b[set_]])].tolist()
-        yield from ((a, b) for x, a in enumerate(ends) for b in ends[:x])
+        members = unknown[np.concatenate([circuit.inductors.a[set_], circuit.inductors.b[set_]])].tolist()
+        yield from ((a, b) for k, a in enumerate(members) for b in members[:k])
 
 
-def _refuse_floating(circuit: Circuit) -> None:
-    """Every node must reach ground through something other than a current source or a coupling."""
-    near: list[list[int]] = [[] for _ in circuit.nodes]
+def links(circuit: Circuit) -> Iterator[tuple[str, int, int]]:
+    """(name, a, b) of all that ties two nodes' phases: everything but current sources and couplings."""
     current = set(circuit.currents.names)
-    for name, a, b in circuit.branches():
-        if name not in current:
-            near[a].append(b)
-            near[b].append(a)
-    seen, stack = {0}, [0]
-    while stack:
-        for v in near[stack.pop()]:
-            if v not in seen:
-                seen.add(v)
-                stack.append(v)
-    lost = [v for v in range(len(circuit.nodes)) if v not in seen]
-    if lost:
-        name = next(name for name, a, b in circuit.branches() if a == lost[0] or b == lost[0])
-        names = ", ".join(circuit.nodes[v] for v in lost[:8])
-        raise circuit.error(
-            name, f"floating node{'s' if len(lost) > 1 else ''} {names}: no way to ground",
-            "connect one of them to 0 by an element other than a current source or a coupling",
-        )  # fmt: skip
+    yield from (branch for branch in circuit.branches() if branch[0] not in current)
+    t, x = circuit.lines, circuit.controlled
+    for name, a, b, c, d in zip(t.names, t.a.tolist(), t.b.tolist(), t.c.tolist(), t.d.tolist(), strict=True):
+        yield name, a, b
+        yield name, c, d
+    for name, kind, a, b, ca, cb in zip(
+        x.names, x.kinds, x.a.tolist(), x.b.tolist(), x.ca.tolist(), x.cb.tolist(), strict=True
+    ):
+        if kind in "EH":
+            yield name, a, b
+        if kind in "FH":
+            yield name, ca, cb
 
 
-def _source_trees(circuit: Circuit) -> tuple[list[Edge], Ints]:
-    """The sources as trees, parents before children, and each node's root (itself outside a tree)."""
+def islands(circuit: Circuit) -> list[int]:
+    """The first node of every part of the circuit that nothing ties to ground; such a node is pinned, with a warning.
+
+    A phase has no meaning but against another: pinning one node of an island changes no voltage and no current in it.
+    """
+    near: list[list[int]] = [[] for _ in circuit.nodes]
+    for _, a, b in links(circuit):
+        near[a].append(b)
+        near[b].append(a)
+    seen = [False] * len(near)
+    pinned: list[int] = []
+    for start in range(len(near)):
+        if seen[start]:
+            continue
+        if start:
+            pinned.append(start)
+        seen[start] = True
+        stack = [start]
+        while stack:
+            for v in near[stack.pop()]:
+                if not seen[v]:
+                    seen[v] = True
+                    stack.append(v)
+    return pinned
+
+
+def _warn(circuit: Circuit, pinned: list[int]) -> None:
+    names = ", ".join(circuit.nodes[v] for v in pinned[:8])
+    more = f" and {len(pinned) - 8} more" if len(pinned) > 8 else ""
+    warnings.warn(
+        DeckWarning(
+            f"floating node {names}{more}: no way to ground but current sources and couplings; its phase is taken as 0. "
+            "Connect it to 0 where that is not meant"
+        ),
+        stacklevel=6,
+    )
+
+
+def _source_trees(circuit: Circuit, pinned: list[int]) -> tuple[list[Edge], Ints]:
+    """The sources as trees, parents before children, and each node's root (itself outside a tree).
+
+    A pin is a phase source of 0 rad to ground with index -1 - k.
+    """
     near: dict[int, list[tuple[int, Edge]]] = {}
+    for at, node in enumerate(pinned):
+        near.setdefault(0, []).append((node, Edge(0, node, 1, True, -1 - at)))
+        near.setdefault(node, []).append((0, Edge(node, 0, -1, True, -1 - at)))
     for phase, sources in enumerate((circuit.voltages, circuit.phases)):
         for at, (a, b) in enumerate(zip(sources.a.tolist(), sources.b.tolist(), strict=True)):
             near.setdefault(a, []).append((b, Edge(a, b, -1, bool(phase), at)))

@@ -49,15 +49,17 @@ class Pattern:
 
         Raises KeyError for an entry that is not in the pattern.
         """
-        where = {(k, int(r)): self.n + p for k in range(self.n) for p, r in self._column(k)}
-        out = np.empty(len(i), dtype=np.int64)
-        for at, (a, b) in enumerate(zip(i.tolist(), j.tolist(), strict=True)):
-            low, high = min(a, b), max(a, b)
-            out[at] = self.waste if high == self.n else low if low == high else where[low, high]
-        return out
-
-    def _column(self, k: int) -> Iterable[tuple[int, int]]:
-        return enumerate(self.rows[self.start[k] : self.start[k + 1]].tolist(), int(self.start[k]))
+        low, high = np.minimum(i, j), np.maximum(i, j)
+        column = np.repeat(np.arange(self.n), np.diff(self.start))
+        keys = column * (self.n + 1) + self.rows
+        wanted = low * (self.n + 1) + high
+        at = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
+        inside = (low != high) & (high < self.n)
+        if inside.any() and (not len(keys) or (keys[at[inside]] != wanted[inside]).any()):
+            raise KeyError("an entry is not in the pattern")
+        out = np.where(low == high, low, self.n + at)
+        out[high == self.n] = self.waste
+        return out.astype(np.int64)
 
 
 def analyse(n: int, pairs: Iterable[tuple[int, int]]) -> Pattern:
@@ -103,9 +105,7 @@ def _eliminate(near: list[set[int]]) -> tuple[list[int], list[set[int]]]:
 def _targets(n: int, rows: list[Ints], start: Ints, count: int) -> Ints:
     targets = np.empty(count, dtype=np.int64)
     at = 0
-    position = [
-        dict(zip(r.tolist(), range(int(s), int(s) + len(r)), strict=True)) for r, s in zip(rows, start, strict=False)
-    ]
+    position = [dict(zip(r.tolist(), range(int(s), int(s) + len(r)), strict=True)) for r, s in zip(rows, start, strict=False)]
     for column in rows:
         members = column.tolist()
         for x, j in enumerate(members):

@@ -1,101 +1,127 @@
 """A circuit and a step to the tables that an engine runs: conductances, places, constants. No time in here.
 
-BDF2 of a branch phase f with step h: ``D f = (3 f - 4 f1 + f2)/2h``. Each element is then a conductance for phase
-plus a current made of the past (docs/sfq.md 1.5, JoSIM's phase mode):
+BDF2 of a branch phase f with step h: ``D f = (3 f - 4 f1 + f2)/2h``, ``c = 2h/3 sigma``, ``q = 4/3 f1 - 1/3 f2``, so
+that ``V = sigma D f = (f - q)/c``. Each element is a conductance for phase plus a current made of the past
+(docs/sfq.md 1.5, JoSIM's phase mode):
 
-    R   g = 3 sigma/(2 h R)              past  g (4/3 f1 - 1/3 f2)
+    R   g = 1/(c R)                      past  g q
     C   g = 9 C sigma/(4 h^2)            past  g (8/3 f1 - 22/9 f2 + 8/9 f3 - 1/9 f4)
     L   g = sigma/L, coupled sigma inv(Lmat), Lmat_ij = k sqrt(Li Lj)
-    B   g = (3 sigma/2h)(G + 3C/2h)      past  g (4/3 f1 - 1/3 f2) - Ic F(phi0 - PHI) + (2C/h) V1 - (C/2h) V2 - It
+    B   g = (G + 3C/2h)/c                past  g q - Ic F(phi0 - PHI) + (2C/h) V1 - (C/2h) V2 - It
+    T   g = 1/(c Z), each port           past  g q + E/Z,   E(t) = (V + Z I) of the other port at t - td
+
+E, F, G and H add unknown currents y to the positive definite rest: ``A f + B y = b``, ``C f + D y = C_past q``. To keep
+A definite where only they hold a node, each of their branches without resistance gets a conductance G_PIN in A, and y
+becomes ``y' = y - G_PIN (fa - fb)``: the same equations in other unknowns.
+
+All values are (elements, corners).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from sim.sfq.circuit import Circuit, Floats, Ints, Junctions
+from sim.sfq.circuit import Circuit, Floats, Ints
 from sim.sfq.constants import SIGMA_VS
+from sim.sfq.corners import Corners
 from sim.sfq.layout import Layout, lay_out
-from sim.sfq.shapes import Shape
+from sim.sfq.shapes import Dc, Shape
 
-
-class Two(NamedTuple):
-    """Branches of one kind: places of both ends and the phase conductance (A/rad)."""
-
-    a: Ints
-    b: Ints
-    g: Floats
-
-
-class Jj(NamedTuple):
-    """Junctions. Rows of ``g`` (A/rad) and ``cond`` (S) are the regions: below the gap, across it, above.
-
-    ``it_A`` is the current offset across the gap; ``amp_A`` is Ic, or Ic/tanh(Delta/2kT) with a temperature.
-    """
-
-    a: Ints
-    b: Ints
-    g: Floats
-    cond: Floats
-    it_A: Floats
-    v_low: Floats
-    v_high: Floats
-    rtype: Ints
-    amp_A: Floats
-    phi: Floats
-    c_2h: Floats
-    c_h2: Floats
-    cpr: Floats
-    gap: Floats
-    transparency: Floats
-    plain: bool
-
-
-class Feeds(NamedTuple):
-    """Current sources: places, and which waveform each follows."""
-
-    a: Ints
-    b: Ints
-    wave: Ints
-
-
-class Edges(NamedTuple):
-    """Voltage and phase sources, parents first; places, +1 where the child is N+, and the waveform."""
-
-    parent: Ints
-    child: Ints
-    sign: Floats
-    phase: Ints
-    wave: Ints
+NOTHING = Dc(0.0)
 
 
 class Entries(NamedTuple):
-    """Matrix entries ``value`` at (i, j), both places of the state vector."""
+    """Matrix entries ``value`` (entries, corners) at (i, j), both places of the state vector."""
 
     i: Ints
     j: Ints
     value: Floats
 
 
-class System(NamedTuple):
-    """All an engine needs. ``static`` is R, C and L as entries between state places, ground left out."""
+class Border(NamedTuple):
+    """Unknown currents of E, F, G, H. B: ``bvalue`` at (place, unknown); C: ``cvalue`` at (row, place), with
+    ``row_past`` 1 where it acts on f - q; D is dense. ``output`` (sources, 4): unknown, a, b, G_PIN of each source's
+    own current.
+    """
+
+    bplace: Ints
+    bcol: Ints
+    bvalue: Floats
+    crow: Ints
+    cplace: Ints
+    cvalue: Floats
+    row_past: Ints
+    d: Floats
+    output: Floats
+
+
+@dataclass(frozen=True)
+class System:
+    """All an engine needs. Names as in kernel.c: a letter for the kind, then places a and b, conductance g.
+
+    ``jg``, ``jcond`` (3, junctions, corners): regions below the gap, across it, above. ``jamp`` is Ic, or
+    Ic/tanh(Delta/2kT) with a temperature. Lines have two ports each, one after the other. ``fwave`` and ``ewave`` are
+    rows of the table of waveforms, or -1 - k for row k of the corners' own. ``oa``, ``ob``: where own currents flow.
+    """
 
     h: float
+    corners: int
     n: int
     row: Ints
-    r: Two
-    c: Two
-    jj: Jj
-    feeds: Feeds
-    edges: Edges
+    ra: Ints
+    rb: Ints
+    rg: Floats
+    ca: Ints
+    cb: Ints
+    cg: Floats
+    ja: Ints
+    jb: Ints
+    jg: Floats
+    jcond: Floats
+    jit: Floats
+    jamp: Floats
+    c_2h: Floats
+    c_h2: Floats
+    v_low: Floats
+    v_high: Floats
+    rtype: Ints
+    phi: Floats
+    cpr: Floats
+    gap: Floats
+    transparency: Floats
+    ta: Ints
+    tb: Ints
+    tg: Floats
+    t_steps: Ints
+    t_frac: Floats
+    fa: Ints
+    fb: Ints
+    fwave: Ints
+    fscale: Floats
+    ep: Ints
+    ec: Ints
+    esign: Floats
+    ephase: Ints
+    ewave: Ints
+    escale: Floats
+    oa: Ints
+    ob: Ints
     static: Entries
+    border: Border
+    plain: bool
+
+    @property
+    def depth(self) -> int:
+        """Steps of the past that transmission lines need."""
+        return int(self.t_steps.max(initial=0)) + 2
 
 
 def waves(circuit: Circuit) -> dict[Shape, int]:
-    """Each different shape of the circuit and its row in the table of waveforms."""
-    table: dict[Shape, int] = {}
+    """Each different shape of the circuit and its row in the table of waveforms; the first is 0."""
+    table: dict[Shape, int] = {NOTHING: 0}
     for sources in (circuit.currents, circuit.voltages, circuit.phases):
         for shape in sources.shapes:
             table.setdefault(shape, len(table))
@@ -113,81 +139,224 @@ def coupled_groups(circuit: Circuit) -> list[Ints]:
     return [np.array(sorted(sets[key]), dtype=np.int64) for key in sorted(sets)]
 
 
-def inverse_inductance(circuit: Circuit, group: Ints) -> Floats:
-    """``inv(Lmat)`` of a coupled group in 1/H. Raises DeckError if the couplings are not possible together."""
+def inverse_inductance(circuit: Circuit, group: Ints, corners: Corners | None = None) -> Floats:
+    """``inv(Lmat)`` (corners, group, group) of a coupled group in 1/H.
+
+    Raises DeckError if the couplings are not possible together.
+    """
     at = {int(member): x for x, member in enumerate(group)}
-    value = circuit.inductors.value[group]
-    matrix = np.diag(value)
-    for la, lb, k in zip(circuit.mutuals.la, circuit.mutuals.lb, circuit.mutuals.k, strict=True):
-        if int(la) in at:
-            x, y = at[int(la)], at[int(lb)]
-            matrix[x, y] = matrix[y, x] = k * np.sqrt(value[x] * value[y])
-    scale = np.sqrt(value)
-    if np.linalg.eigvalsh(matrix / np.outer(scale, scale)).min() <= 1e-12:
+    value = _scaled(circuit.inductors.value, None if corners is None else corners.inductors)[group]
+    k_all = _scaled(circuit.mutuals.k, None if corners is None else corners.mutuals)
+    count = max(value.shape[1], k_all.shape[1])
+    root = np.sqrt(np.broadcast_to(value, (len(group), count)))
+    shape = np.zeros((count, len(group), len(group)))
+    shape[:, range(len(group)), range(len(group))] = 1.0
+    for la, lb, k in zip(circuit.mutuals.la.tolist(), circuit.mutuals.lb.tolist(), k_all, strict=True):
+        if la in at:
+            shape[:, at[la], at[lb]] = shape[:, at[lb], at[la]] = k
+    if np.linalg.eigvalsh(shape).min() <= 1e-12:
         names = ", ".join(circuit.inductors.names[m] for m in group)
         raise circuit.error(
             circuit.inductors.names[group[0]], f"couplings of {names} are not possible together",
             "lower their k until the matrix of inductances is positive definite",
         )  # fmt: skip
-    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+    return np.asarray(np.linalg.inv(shape) / (root.T[:, :, None] * root.T[:, None, :]))
 
 
-def build(circuit: Circuit, h: float) -> tuple[System, Layout]:
-    """The tables of a circuit at step ``h`` (s). Raises DeckError for what has no solution."""
+def build(
+    circuit: Circuit, h: float, corners: Corners | None = None, layout: Layout | None = None, round_delay: bool = False
+) -> tuple[System, Layout]:
+    """The tables of a circuit at step ``h`` (s) for ``corners`` (default one, the circuit as it is).
+
+    ``round_delay`` makes a line's delay a whole number of steps, as JoSIM does; else E is interpolated. Raises
+    DeckError for what has no solution.
+    """
     groups = coupled_groups(circuit)
-    layout = lay_out(circuit, groups)
-    s = layout.state
-    r = Two(s[circuit.resistors.a], s[circuit.resistors.b], 1.5 * SIGMA_VS / (h * circuit.resistors.value))
-    c = Two(s[circuit.capacitors.a], s[circuit.capacitors.b], 2.25 * SIGMA_VS * circuit.capacitors.value / h**2)
+    layout = layout or lay_out(circuit, groups)
+    s, count = layout.state, 1 if corners is None else corners.count
+    factors = corners or Corners(1)
+    c = 2.0 * h / (3.0 * SIGMA_VS)
+
+    def fill(value: Floats) -> Floats:
+        return np.ascontiguousarray(np.broadcast_to(value, (len(value), count)))
+
+    rg = fill(1.0 / (c * _scaled(circuit.resistors.value, factors.resistors)))
+    cg = fill(2.25 * SIGMA_VS * _scaled(circuit.capacitors.value, factors.capacitors) / h**2)
+    t = circuit.lines
+    tg = fill(np.repeat(1.0 / (c * t.z0_ohm), 2)[:, None])
+    delay = np.round(t.td_s / h) if round_delay else np.where(np.abs(t.td_s / h % 1 - 0.5) > 0.499999, np.round(t.td_s / h), t.td_s / h)
     table = waves(circuit)
-    feeds = circuit.currents
+    own = _own(circuit, factors)
+    border, pins = _border(circuit, s, h, float(np.median(rg)) if len(rg) else 1.0)
+    ta, tb = np.stack([s[t.a], s[t.c]], 1).ravel(), np.stack([s[t.b], s[t.d]], 1).ravel()
+    conductors = [(s[circuit.resistors.a], s[circuit.resistors.b], rg), (s[circuit.capacitors.a], s[circuit.capacitors.b], cg), (ta, tb, tg), *pins]
+    feeds = [k for k, name in enumerate(circuit.currents.names) if name not in factors.shapes]
+    fed = np.array(feeds, dtype=np.int64)
     system = System(
-        h, layout.n, layout.row, r, c, _junctions(circuit.junctions, s, h),
-        Feeds(s[feeds.a], s[feeds.b], np.array([table[x] for x in feeds.shapes], dtype=np.int64)),
-        _edges(circuit, layout, table), _static(circuit, layout, groups, r, c),
+        h=h, corners=count, n=layout.n, row=layout.row,
+        ra=s[circuit.resistors.a], rb=s[circuit.resistors.b], rg=rg,
+        ca=s[circuit.capacitors.a], cb=s[circuit.capacitors.b], cg=cg,
+        **_junctions(circuit, s, h, factors, count),
+        ta=ta, tb=tb, tg=tg, t_steps=np.maximum(np.floor(delay), 1).astype(np.int64), t_frac=np.where(delay >= 1, delay % 1.0, 0.0),
+        fa=s[circuit.currents.a[fed]], fb=s[circuit.currents.b[fed]],
+        fwave=np.array([table[circuit.currents.shapes[k]] for k in feeds], dtype=np.int64),
+        fscale=fill(_scaled(np.ones(len(circuit.currents)), factors.currents)[fed]),
+        **_edges(circuit, layout, table, factors, own, count),
+        oa=s[np.array([circuit.currents.a[circuit.currents.names.index(n)] for n in own if n in circuit.currents.names], dtype=np.int64)],
+        ob=s[np.array([circuit.currents.b[circuit.currents.names.index(n)] for n in own if n in circuit.currents.names], dtype=np.int64)],
+        static=_static(circuit, layout, groups, factors, conductors, count), border=border,
+        plain=bool(circuit.junctions.cpr.shape[1] == 1 and (circuit.junctions.cpr == 1.0).all() and not (circuit.junctions.gap > 0).any()),
     )  # fmt: skip
     return system, layout
 
 
-def _junctions(j: Junctions, state: Ints, h: float) -> Jj:
+def _scaled(value: Floats, factors: Floats | None) -> Floats:
+    """(elements, 1) or (elements, corners)."""
+    return value[:, None] if factors is None else value[:, None] * factors.T
+
+
+def _own(circuit: Circuit, corners: Corners) -> list[str]:
+    """Names of the sources with a shape a corner: current sources first, in the circuit's order."""
+    names = (*circuit.currents.names, *circuit.voltages.names, *circuit.phases.names)
+    return [n for n in names if n in corners.shapes]
+
+
+def own_shapes(circuit: Circuit, corners: Corners) -> list[tuple[Shape, ...]]:
+    """The shapes behind the rows of the own table, one a corner; factors of current sources are in them."""
+    from sim.sfq.corners import Scaled
+
+    rows = []
+    for name in _own(circuit, corners):
+        shapes = tuple(corners.shapes[name])
+        if corners.currents is not None and name in circuit.currents.names:
+            factors = corners.currents[:, circuit.currents.names.index(name)]
+            shapes = tuple(Scaled(s, float(f)) for s, f in zip(shapes, factors, strict=True))
+        rows.append(shapes)
+    return rows
+
+
+def _junctions(circuit: Circuit, state: Ints, h: float, corners: Corners, count: int) -> dict[str, object]:
+    j = circuit.junctions
+    area = np.ones((len(j), 1)) if corners.junctions is None else corners.junctions.T
+    area = np.broadcast_to(area, (len(j), count))
+    ic, cap = j.ic_A[:, None] * area, j.c_F[:, None] * area
     v_low = j.vg_V - 0.5 * j.delv_V
-    across = j.ic_A / (j.icfct * j.delv_V)
-    cond = np.stack([1.0 / j.r0_ohm, across, 1.0 / j.rn_ohm])
+    across = ic / (j.icfct * j.delv_V)[:, None]
+    cond = np.stack([area / j.r0_ohm[:, None], across, area / j.rn_ohm[:, None]])
     thermal = j.gap > 0
-    amp = np.where(thermal, j.ic_A / np.tanh(np.where(thermal, j.gap, 1.0)), j.ic_A)
-    plain = bool(j.cpr.shape[1] == 1 and (j.cpr == 1.0).all() and not thermal.any())
-    return Jj(
-        state[j.a], state[j.b], (1.5 * SIGMA_VS / h) * (cond + 1.5 * j.c_F / h), cond, v_low * (cond[0] - across),
-        v_low, j.vg_V + 0.5 * j.delv_V, j.rtype, amp, j.phi_rad, 2.0 * j.c_F / h, 0.5 * j.c_F / h,
-        j.cpr, j.gap, j.transparency, plain,
-    )  # fmt: skip
+    amp = np.where(thermal, 1.0 / np.tanh(np.where(thermal, j.gap, 1.0)), 1.0)[:, None] * ic
+    return {
+        "ja": state[j.a], "jb": state[j.b], "jcond": cond, "jg": (1.5 * SIGMA_VS / h) * (cond + 1.5 * cap / h),
+        "jit": v_low[:, None] * (cond[0] - across), "jamp": amp, "c_2h": 2.0 * cap / h, "c_h2": 0.5 * cap / h,
+        "v_low": np.where(j.rtype == 1, v_low, np.inf), "v_high": j.vg_V + 0.5 * j.delv_V, "rtype": j.rtype,
+        "phi": j.phi_rad, "cpr": j.cpr, "gap": j.gap, "transparency": j.transparency,
+    }  # fmt: skip
 
 
-def _edges(circuit: Circuit, layout: Layout, table: dict[Shape, int]) -> Edges:
-    rows = [
-        (layout.state[e.parent], layout.state[e.child], e.phase,
-         table[(circuit.phases if e.phase else circuit.voltages).shapes[e.index]])
-        for e in layout.edges
-    ]  # fmt: skip
-    columns = np.array(rows, dtype=np.int64).reshape(len(rows), 4).T.copy()
-    sign = np.array([e.sign for e in layout.edges], dtype=np.float64)
-    return Edges(columns[0], columns[1], sign, columns[2], columns[3])
+def _edges(
+    circuit: Circuit, layout: Layout, table: dict[Shape, int], corners: Corners, own: list[str], count: int
+) -> dict[str, object]:
+    ep, ec, sign, phase, wave = [], [], [], [], []
+    scale = np.ones((len(layout.edges), count))
+    for k, e in enumerate(layout.edges):
+        ep.append(layout.state[e.parent])
+        ec.append(layout.state[e.child])
+        sign.append(float(e.sign))
+        phase.append(int(e.phase))
+        if e.index < 0:
+            wave.append(0)
+            continue
+        sources = circuit.phases if e.phase else circuit.voltages
+        factors = corners.phases if e.phase else corners.voltages
+        name = sources.names[e.index]
+        wave.append(-1 - own.index(name) if name in corners.shapes else table[sources.shapes[e.index]])
+        if factors is not None:
+            scale[k] = factors[:, e.index]
+    ints = {n: np.array(v, dtype=np.int64) for n, v in (("ep", ep), ("ec", ec), ("ephase", phase), ("ewave", wave))}
+    return {**ints, "esign": np.array(sign), "escale": scale}
 
 
-def _static(circuit: Circuit, layout: Layout, groups: list[Ints], r: Two, c: Two) -> Entries:
-    """R, C and L as entries; a branch of conductance g is +g at (a,a), (b,b) and -g at (a,b), (b,a)."""
+def _static(
+    circuit: Circuit, layout: Layout, groups: list[Ints], corners: Corners,
+    conductors: list[tuple[Ints, Ints, Floats]], count: int,
+) -> Entries:  # fmt: skip
+    """R, C, T and L as entries; a branch of conductance g is +g at (a,a), (b,b) and -g at (a,b), (b,a)."""
     s, coils = layout.state, circuit.inductors
     alone = np.ones(len(coils), dtype=bool)
-    pieces = [(r.a, r.b, r.a, r.b, r.g), (c.a, c.b, c.a, c.b, c.g)]
+    pieces = [(a, b, a, b, g) for a, b, g in conductors]
     for group in groups:
         alone[group] = False
-        gamma = SIGMA_VS * inverse_inductance(circuit, group)
+        gamma = SIGMA_VS * inverse_inductance(circuit, group, corners)
         x, y = (m.ravel() for m in np.meshgrid(group, group, indexing="ij"))
-        pieces.append((s[coils.a[x]], s[coils.b[x]], s[coils.a[y]], s[coils.b[y]], gamma.ravel()))
+        flat = gamma.reshape(len(gamma), -1).T
+        pieces.append((s[coils.a[x]], s[coils.b[x]], s[coils.a[y]], s[coils.b[y]], flat))
     a, b = s[coils.a[alone]], s[coils.b[alone]]
-    pieces.append((a, b, a, b, SIGMA_VS / coils.value[alone]))
+    pieces.append((a, b, a, b, SIGMA_VS / _scaled(coils.value, corners.inductors)[alone]))
     i = np.concatenate([np.concatenate([a, b, a, b]) for a, b, _, _, _ in pieces])
     j = np.concatenate([np.concatenate([x, y, y, x]) for _, _, x, y, _ in pieces])
-    value = np.concatenate([np.concatenate([g, g, -g, -g]) for *_, g in pieces])
+    wide = [np.broadcast_to(g, (len(g), count)) for *_, g in pieces]
+    value = np.concatenate([np.concatenate([g, g, -g, -g]) for g in wide])
     keep = (i != layout.ground) & (j != layout.ground)
     return Entries(i[keep], j[keep], value[keep])
+
+
+class _Rows:
+    """Terms of a border as they are gathered."""
+
+    def __init__(self, pin: float) -> None:
+        self.pin = pin
+        self.b: list[tuple[int, int, float]] = []
+        self.c: list[tuple[int, int, float, int]] = []
+        self.d: list[tuple[int, int, float]] = []
+        self.pins: list[tuple[int, int, int]] = []
+        self.count = 0
+
+    def unknown(self, a: int, b: int, pinned: bool) -> int:
+        """A current from ``a`` to ``b``."""
+        k = self.count
+        self.count += 1
+        self.b += [(a, k, 1.0), (b, k, -1.0)]
+        if pinned:
+            self.pins.append((k, a, b))
+        return k
+
+    def phase(self, row: int, a: int, b: int, value: float, past: int = 0) -> None:
+        """``value (fa - fb)`` in a row."""
+        self.c += [(row, a, value, past), (row, b, -value, past)]
+
+
+def _border(circuit: Circuit, s: Ints, h: float, pin: float) -> tuple[Border, list[tuple[Ints, Ints, Floats]]]:
+    x, c, rows = circuit.controlled, 2.0 * h / (3.0 * SIGMA_VS), _Rows(pin)
+    output: list[tuple[float, float, float, float]] = []
+    for kind, a, b, ca, cb, gain in zip(x.kinds, s[x.a].tolist(), s[x.b].tolist(), s[x.ca].tolist(), s[x.cb].tolist(), x.gain.tolist(), strict=True):  # fmt: skip
+        sense = rows.unknown(ca, cb, True) if kind in "FH" else -1
+        if sense >= 0:
+            rows.phase(sense, ca, cb, 1.0)
+        own = rows.unknown(a, b, kind in "EH")
+        if kind == "E":
+            rows.phase(own, a, b, 1.0)
+            rows.phase(own, ca, cb, -gain)
+        elif kind == "G":
+            rows.phase(own, ca, cb, gain / c, past=1)
+            rows.d.append((own, own, -1.0))
+        elif kind == "F":
+            rows.d += [(own, own, 1.0), (own, sense, -gain)]
+        else:
+            rows.phase(own, a, b, 1.0, past=1)
+            rows.d.append((own, sense, -c * gain))
+        output.append((own, a, b, pin if kind in "EH" else 0.0))
+    d = np.zeros((rows.count, rows.count))
+    for r, k, value in rows.d:
+        d[r, k] += value
+    for k, a, b in rows.pins:
+        for r in np.flatnonzero(d[:, k]):
+            rows.phase(int(r), a, b, float(d[r, k]) * pin)
+    ends = np.array([(a, b) for _, a, b in rows.pins], dtype=np.int64).reshape(-1, 2)
+    bt = np.array(rows.b, dtype=np.float64).reshape(-1, 3)
+    ct = np.array(rows.c, dtype=np.float64).reshape(-1, 4)
+    whole = [column.astype(np.int64) for column in (bt[:, 0], bt[:, 1], ct[:, 0], ct[:, 1], ct[:, 3])]
+    border = Border(
+        whole[0], whole[1], bt[:, 2].copy(), whole[2], whole[3], ct[:, 2].copy(), whole[4], d,
+        np.array(output, dtype=np.float64).reshape(-1, 4),
+    )  # fmt: skip
+    return border, [(ends[:, 0], ends[:, 1], np.full((len(ends), 1), pin))]

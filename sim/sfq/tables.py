@@ -1,17 +1,19 @@
-"""What the compiled kernel needs beside a System: places in the factored matrix, and work space."""
+"""What the fast kernels need beside a System: places in the factored matrix, the border, and work space."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 from sim.sfq.circuit import Floats, Ints
 from sim.sfq.layout import Layout
+from sim.sfq.state import Options, Watch, aligned
 from sim.sfq.system import System
 
 
-class Tables(NamedTuple):
+@dataclass(frozen=True)
+class Tables:
     """Places in the factored matrix: values without junctions, pattern of L, junction slots (3, n), corrections.
 
     ``fold``: b[row] -= value s[j] for entries against extra places; ``need``: the rows of extra places, for the
@@ -33,34 +35,19 @@ class Tables(NamedTuple):
     touch: Ints
 
 
-class Scratch(NamedTuple):
-    """Work space: factors, node currents, right-hand side, offsets s, and per-junction and per-branch rows."""
-
-    factors: Floats
-    b: Floats
-    x: Floats
-    s: Floats
-    need: Floats
-    source: Floats
-    jj: Floats
-    past_r: Floats
-    stale: Ints
-
-
 def tables(system: System, layout: Layout) -> Tables:
     """The places of a system's numbers in its pattern."""
     n, ground, pattern, static = system.n, layout.ground, layout.pattern, system.static
     row_i, row_j = system.row[static.i], system.row[static.j]
     inside = (row_i >= row_j) & (row_i < n)
-    base = np.zeros(pattern.waste + 1)
-    np.add.at(base, pattern.slots(row_i[inside], row_j[inside]), static.value[inside])
-    jj = system.jj
-    a, b = system.row[jj.a], system.row[jj.b]
+    base = aligned((pattern.waste + 1, system.corners))
+    _add_rows(base, pattern.slots(row_i[inside], row_j[inside]), static.value[inside])
+    a, b = system.row[system.ja], system.row[system.jb]
     slots = np.stack([pattern.slots(a, a), pattern.slots(b, b), pattern.slots(a, b)])
     slots[:, a == b] = pattern.waste
-    extra_j = (static.j >= n) & (row_i < n)
+    extra_j = (static.j >= n) & (row_i < n) & (static.j != ground)
     extra_i = (static.i >= n) & (static.i < ground)
-    touch = np.flatnonzero(((jj.a >= n) & (jj.a < ground)) | ((jj.b >= n) & (jj.b < ground)))
+    touch = np.flatnonzero(((system.ja >= n) & (system.ja < ground)) | ((system.jb >= n) & (system.jb < ground)))
     return Tables(
         base, pattern.start, pattern.rows, pattern.first, pattern.targets, slots,
         row_i[extra_j], static.j[extra_j], static.value[extra_j],
@@ -68,17 +55,40 @@ def tables(system: System, layout: Layout) -> Tables:
     )  # fmt: skip
 
 
-def scratch(system: System, t: Tables) -> Scratch:
-    """Work space of the right sizes; ``stale`` 1 asks for a first factorisation."""
-    places = len(system.row)
-    return Scratch(
-        factors=np.zeros(len(t.base)),
-        b=np.zeros(places),
-        x=np.zeros(system.n + 1),
-        s=np.zeros(places),
-        need=np.zeros(places),
-        source=np.zeros(len(system.edges.child)),
-        jj=np.zeros((6, len(system.jj.a))),
-        past_r=np.zeros(len(system.r.a)),
-        stale=np.ones(1, np.int64),
-    )
+def _add_rows(into: Floats, at: Ints, value: Floats) -> None:
+    """``into[at] += value`` where places repeat, whole rows of corners: sorted and summed, far faster than ``add.at``."""
+    if not len(at):
+        return
+    order = np.argsort(at, kind="stable")
+    sorted_at = at[order]
+    bounds = np.flatnonzero(np.concatenate([[True], sorted_at[1:] != sorted_at[:-1]]))
+    into[sorted_at[bounds]] += np.add.reduceat(value[order], bounds, axis=0)
+
+
+def work_space(system: System, layout: Layout) -> dict[str, Floats | Ints]:
+    """Arrays that a kernel writes; ``stale`` 1 asks for a first factorisation."""
+    w, places, nj, m = system.corners, len(system.row), len(system.ja), len(system.border.d)
+    floats = {
+        "factors": (layout.pattern.waste + 1, w), "b": (places, w), "b0": (places, w), "q": (places, w),
+        "qc": (places if len(system.ca) else 0, w), "s": (places, w), "need": (places, w), "sv": (len(system.ec), w),
+        **{f"w{k}": (nj, w) for k in range(6)}, "y": (m, w), "tline": (len(system.ta), w), "bwork": (2 * m * m + m, 1),
+        "z": (m * system.n, w), "sinv": (m * m, w),
+    }  # fmt: skip
+    out: dict[str, Floats | Ints] = {name: aligned(shape) for name, shape in floats.items()}
+    return out | {"stale": np.ones(1, np.int64), "head": np.zeros(1, np.int64)}
+
+
+def sizes(system: System, t: Tables, watch: Watch, options: Options) -> dict[str, int]:
+    """The counts of kernel.c's ``Sys``."""
+    border = system.border
+    return {
+        "n": system.n, "places": len(system.row), "mr": len(system.ra), "mc": len(system.ca), "mj": len(system.ja),
+        "mt": len(system.ta) // 2, "mf": len(system.fa), "me": len(system.ec), "mo": len(system.oa),
+        "mb": len(border.d), "mfold": len(t.fold_row), "mneed": len(t.need_i), "mtouch": len(t.touch),
+        "mterm": len(border.bplace), "mrow": len(border.crow), "depth": system.depth,
+        "width_nodes": len(watch.nodes), "width_jj": len(watch.jj), "width_edges": len(watch.edges),
+        "plain": int(system.plain), "harmonics": system.cpr.shape[1], "corrector": options.corrector,
+        "account": int(options.account), "need_edges": int(bool(len(watch.edges)) or options.account),
+    }  # fmt: skip
+
+

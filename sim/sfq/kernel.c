@@ -1,0 +1,590 @@
+/* The transient law of reference.py, W corners side by side: arrays are [element][W], the corners innermost.
+
+   Built once for W = 1 and once for W = LANES by native.py; kernel.py is the same in numba, for machines without a
+   compiler. Order of a step: docs/sfq.md 2.2. */
+
+#include <math.h>
+#include <stdint.h>
+
+#ifndef W
+#define W 1
+#endif
+#define LANE for (int w = 0; w < W; w++)
+#define AT(x, k) ((x) + (int64_t)(k) * W)
+
+typedef const int32_t *restrict Index;
+typedef const double *restrict Number;
+typedef double *restrict Out;
+
+/* Fields in the order of native.FIELDS. */
+typedef struct {
+    /* sizes */
+    int64_t n, places, mr, mc, mj, mt, mf, me, mo, mb, mfold, mneed, mtouch, mterm, mrow, depth, width_nodes, width_jj,
+        width_edges, plain, harmonics, corrector, account, need_edges;
+    /* places of elements */
+    Index row, ra, rb, ca, cb, ja, jb, ta, tb, fa, fb, fwave, ep, ec, ephase, ewave, oa, ob;
+    /* the factored matrix */
+    Index start, rows, targets, first, slots, fold_row, fold_j, need_i, need_j, touch;
+    /* border: terms of B (place, unknown) and of C (unknown, place); row_past is 1 where C acts on the past */
+    Index bplace, bcol, crow, cplace, row_past;
+    Index watch_nodes, watch_jj, watch_edges, rtype;
+    Number rg, cg, jg, jcond, jit, jamp, c_2h, c_h2, v_low, v_high, phi, cpr, gap, transparency, tg, t_frac;
+    Index t_steps;
+    Number fscale, esign, escale, base, fold_value, need_value, bvalue, cvalue, z, sinv;
+    /* state */
+    double *f, *jp, *jv, *turns, *tw, *source, *last_fp, *last_fi, *last_si, *work;
+    int64_t *region, *slips, *tripped;
+    /* work space */
+    double *factors, *b, *b0, *q, *qc, *s, *need, *sv, *w0, *w1, *w2, *w3, *w4, *w5, *y, *tline, *bwork;
+    int64_t *stale, *head;
+    double h, guard, sigma;
+} Sys;
+
+typedef struct {
+    int32_t *jj, *lane, *turns;
+    double *time;
+    int64_t capacity, filled;
+} Events;
+
+enum { DONE, STEP_TOO_LARGE, NOT_SPD };
+
+#define SIGMA (y->sigma)
+int64_t kernel_width(void) { return W; }
+int64_t kernel_size(void) { return (int64_t)sizeof(Sys); }
+
+/* sin(x) below 1e8 rad to 1e-15: reduced by pi in two parts, Taylor to the 19th power; no branch. */
+static void sine(int64_t m, Number x, Out out) {
+    const double big = 6755399441055744.0;
+    for (int64_t k = 0; k < m; k++) {
+        double turns = (x[k] * 0.31830988618379067154 + big) - big;
+        double r = (x[k] - turns * 3.1415926218032837) - turns * 3.178650954705639e-08;
+        double z = r * r, p = -1.0 / 121645100408832000.0;
+        p = p * z + 1.0 / 355687428096000.0;
+        p = p * z - 1.0 / 1307674368000.0;
+        p = p * z + 1.0 / 6227020800.0;
+        p = p * z - 1.0 / 39916800.0;
+        p = p * z + 1.0 / 362880.0;
+        p = p * z - 1.0 / 5040.0;
+        p = p * z + 1.0 / 120.0;
+        p = p * z - 1.0 / 6.0;
+        double half = 0.5 * turns, odd = half - ((half + big) - big);
+        out[k] = (1.0 - 8.0 * odd * odd) * (r + r * z * p);
+    }
+}
+
+static void supercurrent(const Sys *y, Number x, Out out) {
+    int64_t m = y->mj * W;
+    if (y->plain) {
+        sine(m, x, out);
+        for (int64_t k = 0; k < m; k++) out[k] *= y->jamp[k];
+        return;
+    }
+    for (int64_t k = 0; k < y->mj; k++) LANE {
+        double wave = 0.0, half = 0.0, angle = x[k * W + w];
+        for (int64_t i = 0; i < y->harmonics; i++) {
+            double a = y->cpr[k * y->harmonics + i];
+            wave += a * sin((double)(i + 1) * angle);
+            half += a * sin((double)(i + 1) * 0.5 * angle);
+        }
+        if (y->gap[k] > 0) {
+            double root = sqrt(1.0 - y->transparency[k] * half * half);
+            wave *= tanh(root * y->gap[k]) / root;
+        }
+        out[k * W + w] = y->jamp[k * W + w] * wave;
+    }
+}
+
+/* L D L^T of the base values plus the junctions; 1/D and L into factors. */
+static int factor(const Sys *y) {
+    int64_t n = y->n, total = n + y->start[n] + 1;
+    double *v = y->factors;
+    for (int64_t k = 0; k < total * W; k++) v[k] = y->base[k];
+    for (int64_t k = 0; k < y->mj; k++) LANE {
+        double g = y->jg[(y->region[k * W + w] * y->mj + k) * W + w];
+        v[(int64_t)y->slots[k] * W + w] += g;
+        v[(int64_t)y->slots[y->mj + k] * W + w] += g;
+        v[(int64_t)y->slots[2 * y->mj + k] * W + w] -= g;
+    }
+    for (int64_t k = 0; k < n; k++) {
+        double d[W];
+        LANE { if (!(v[k * W + w] > 0.0)) return 1; }
+        LANE d[w] = 1.0 / v[k * W + w];
+        int64_t at = y->first[k], end = n + y->start[k + 1];
+        for (int64_t p = n + y->start[k]; p < end; p++) {
+            double scaled[W];
+            LANE scaled[w] = v[p * W + w] * d[w];
+            for (int64_t q = p; q < end; q++, at++) {
+                double *t = AT(v, y->targets[at]);
+                const double *u = AT(v, q);
+                LANE t[w] -= scaled[w] * u[w];
+            }
+            LANE v[p * W + w] = scaled[w];
+        }
+        LANE v[k * W + w] = d[w];
+    }
+    return 0;
+}
+
+static void forward(const Sys *y, double *x) {
+    int64_t n = y->n;
+    Index start = y->start, rows = y->rows;
+    const double *lower = AT(y->factors, n);
+    for (int64_t k = 0; k < n; k++) {
+        double t[W];
+        LANE t[w] = x[k * W + w];
+        for (int64_t p = start[k]; p < start[k + 1]; p++) {
+            double *restrict o = AT(x, rows[p]);
+            const double *restrict l = AT(lower, p);
+            LANE o[w] -= l[w] * t[w];
+        }
+    }
+}
+
+static void backward(const Sys *y, const double *restrict x, double *restrict out) {
+    int64_t n = y->n;
+    Index start = y->start, rows = y->rows;
+    const double *restrict lower = AT(y->factors, n), *restrict d = y->factors;
+    for (int64_t k = n - 1; k >= 0; k--) {
+        double t[W];
+        LANE t[w] = x[k * W + w] * d[k * W + w];
+        for (int64_t p = start[k]; p < start[k + 1]; p++) {
+            const double *o = AT(out, rows[p]), *l = AT(lower, p);
+            LANE t[w] -= l[w] * o[w];
+        }
+        LANE out[k * W + w] = t[w];
+    }
+}
+
+/* Z = A^-1 B and the inverse of S = D - C Z, for the border; sinv holds D on entry of a refactorisation in base_d. */
+static int border(const Sys *y, double *z, double *sinv, Number d) {
+    int64_t n = y->n, m = y->mb;
+    for (int64_t col = 0; col < m; col++) {
+        double *x = y->b0;
+        for (int64_t k = 0; k < n * W; k++) x[k] = 0.0;
+        for (int64_t t = 0; t < y->mterm; t++)
+            if (y->bcol[t] == col && y->row[y->bplace[t]] < n) LANE x[(int64_t)y->row[y->bplace[t]] * W + w] += y->bvalue[t];
+        forward(y, x);
+        backward(y, x, AT(z, col * n));
+    }
+    double *a = y->bwork;
+    LANE {
+        for (int64_t i = 0; i < m; i++) {
+            for (int64_t j = 0; j < m; j++) a[i * 2 * m + j] = d[i * m + j];
+            for (int64_t j = 0; j < m; j++) a[i * 2 * m + m + j] = i == j;
+        }
+        for (int64_t t = 0; t < y->mrow; t++) {
+            int64_t r = y->row[y->cplace[t]];
+            if (r < n)
+                for (int64_t j = 0; j < m; j++) a[y->crow[t] * 2 * m + j] -= y->cvalue[t] * z[((j * n) + r) * W + w];
+        }
+        for (int64_t i = 0; i < m; i++) {
+            int64_t best = i;
+            for (int64_t r = i + 1; r < m; r++)
+                if (fabs(a[r * 2 * m + i]) > fabs(a[best * 2 * m + i])) best = r;
+            if (!(fabs(a[best * 2 * m + i]) > 0.0)) return 1;
+            for (int64_t j = 0; j < 2 * m; j++) {
+                double t = a[i * 2 * m + j];
+                a[i * 2 * m + j] = a[best * 2 * m + j];
+                a[best * 2 * m + j] = t;
+            }
+            double inv = 1.0 / a[i * 2 * m + i];
+            for (int64_t j = 0; j < 2 * m; j++) a[i * 2 * m + j] *= inv;
+            for (int64_t r = 0; r < m; r++)
+                if (r != i) {
+                    double u = a[r * 2 * m + i];
+                    for (int64_t j = 0; j < 2 * m; j++) a[r * 2 * m + j] -= u * a[i * 2 * m + j];
+                }
+        }
+        for (int64_t i = 0; i < m; i++)
+            for (int64_t j = 0; j < m; j++) sinv[(i * m + j) * W + w] = a[i * 2 * m + m + j];
+    }
+    return 0;
+}
+
+/* What the past of the nodes is: q for one derivative, qc for two. Newest phases at hist[head]. */
+static void past(const Sys *y, const double *f0, const double *f1, const double *f2, const double *f3) {
+    Out q = y->q;
+    int64_t m = y->places * W;
+    for (int64_t k = 0; k < m; k++) q[k] = (4.0 / 3.0) * f0[k] - (1.0 / 3.0) * f1[k];
+    if (y->mc) {
+        Out qc = y->qc;
+        for (int64_t k = 0; k < m; k++)
+            qc[k] = (8.0 / 3.0) * f0[k] - (22.0 / 9.0) * f1[k] + (8.0 / 9.0) * f2[k] - (1.0 / 9.0) * f3[k];
+    }
+}
+
+/* w0 past, w1 predicted voltage, w2 phi0 - PHI. Returns whether a corner broke the guard; those are in tripped. */
+static int predict(const Sys *y, int guard) {
+    const double c = 2.0 * y->h / (3.0 * SIGMA);
+    const double *q = y->q, *jp = y->jp;
+    int64_t m = y->mj * W;
+    const double *restrict v1 = y->jv, *restrict v2 = v1 + m, *restrict v3 = v2 + m;
+    double *restrict w0 = y->w0, *restrict w1 = y->w1, *restrict w2 = y->w2;
+    double worst[W];
+    LANE worst[w] = 0.0;
+    for (int64_t k = 0; k < y->mj; k++) {
+        const double *a = AT(q, y->ja[k]), *b = AT(q, y->jb[k]);
+        LANE w0[k * W + w] = a[w] - b[w];
+    }
+    for (int64_t k = 0; k < m; k++) w1[k] = 2.5 * v1[k] - 2.0 * v2[k] + 0.5 * v3[k];
+    for (int64_t k = 0; k < y->mj; k++) LANE {
+        double phi0 = w0[k * W + w] + c * w1[k * W + w], moved = fabs(phi0 - jp[k * W + w]);
+        w2[k * W + w] = phi0 - y->phi[k];
+        worst[w] = moved > worst[w] ? moved : worst[w];
+    }
+    int broken = 0;
+    if (guard) LANE if (worst[w] > y->guard) { y->tripped[w] = 1; broken = 1; }
+    return broken;
+}
+
+static void regions(const Sys *y) {
+    int64_t m = y->mj * W;
+    const double *v = y->w1;
+    double *it = y->w4;
+    int live = 0;
+    for (int64_t k = 0; k < y->mj; k++) {
+        double low = y->v_low[k];
+        LANE live |= fabs(v[k * W + w]) >= low;
+    }
+    if (!live && !*y->head) return; /* head[0]: whether any corner was above the gap the step before */
+    int64_t above = 0;
+    for (int64_t k = 0; k < m; k++) {
+        int64_t j = k / W, region = 0;
+        double u = fabs(v[k]);
+        it[k] = 0.0;
+        if (y->rtype[j] == 1 && u >= y->v_low[j]) {
+            region = u < y->v_high[j] ? 1 : 2;
+            if (region == 1) it[k] = v[k] < 0 ? -y->jit[k] : y->jit[k];
+        }
+        if (region != y->region[k]) {
+            y->region[k] = region;
+            *y->stale = 1;
+        }
+        above |= region;
+    }
+    *y->head = above;
+}
+
+static void scatter(Index ia, Index ib, int64_t m, Number g, Number q, double *b) {
+    for (int64_t k = 0; k < m; k++) {
+        const double *qa = AT(q, ia[k]), *qb = AT(q, ib[k]), *gk = AT(g, k);
+        double i[W], *ba = AT(b, ia[k]), *bb = AT(b, ib[k]);
+        LANE i[w] = gk[w] * (qa[w] - qb[w]);
+        LANE ba[w] += i[w];
+        LANE bb[w] -= i[w];
+    }
+}
+
+/* Node currents of the past of every branch and of the current sources. */
+static void gather(const Sys *y, const double *drive, int64_t steps, int64_t i, const double *own, int64_t count) {
+    double *b = y->b;
+    int64_t mw = y->mj * W;
+    for (int64_t k = 0; k < y->places * W; k++) b[k] = 0.0;
+    {
+        const double *restrict v1 = y->jv, *restrict v2 = v1 + mw, *restrict c1 = y->c_2h, *restrict c2 = y->c_h2;
+        double *restrict w3 = y->w3, *restrict w4 = y->w4;
+        for (int64_t k = 0; k < mw; k++) w3[k] += w4[k] - c1[k] * v1[k] + c2[k] * v2[k];
+    }
+    for (int64_t k = 0; k < y->mj; k++) {
+        double i[W], *ba = AT(b, y->ja[k]), *bb = AT(b, y->jb[k]);
+        const double *w3 = AT(y->w3, k), *w0 = AT(y->w0, k), *g = AT(y->jg, k);
+        if (!*y->head)
+            LANE i[w] = g[w] * w0[w] - w3[w];
+        else
+            LANE i[w] = y->jg[(y->region[k * W + w] * y->mj + k) * W + w] * w0[w] - w3[w];
+        LANE ba[w] += i[w];
+        LANE bb[w] -= i[w];
+    }
+    scatter(y->ra, y->rb, y->mr, y->rg, y->q, b);
+    if (y->mc) scatter(y->ca, y->cb, y->mc, y->cg, y->qc, b);
+    for (int64_t k = 0; k < y->mf; k++) {
+        double now[W], *ba = AT(b, y->fa[k]), *bb = AT(b, y->fb[k]), value = drive[y->fwave[k] * steps + i];
+        const double *scale = AT(y->fscale, k);
+        LANE now[w] = scale[w] * value;
+        LANE ba[w] -= now[w];
+        LANE bb[w] += now[w];
+    }
+    for (int64_t k = 0; k < y->mo; k++) {
+        double *ba = AT(b, y->oa[k]), *bb = AT(b, y->ob[k]);
+        const double *restrict value = AT(own, i * count + k);
+        LANE ba[w] -= value[w];
+        LANE bb[w] += value[w];
+    }
+}
+
+/* Transmission lines: the wave that left the other end td ago. tline is E1, E2 of each line. */
+static void lines_in(const Sys *y, int64_t i) {
+    double *b = y->b;
+    scatter(y->ta, y->tb, 2 * y->mt, y->tg, y->q, b);
+    const double c = 2.0 * y->h / (3.0 * SIGMA);
+    for (int64_t k = 0; k < 2 * y->mt; k++) {
+        int64_t other = k ^ 1, at = i - y->t_steps[k >> 1];
+        double part = y->t_frac[k >> 1];
+        const double *w1 = AT(y->tw, (((at % y->depth) + y->depth) % y->depth) * 2 * y->mt + other);
+        const double *w2 = AT(y->tw, ((((at - 1) % y->depth) + y->depth) % y->depth) * 2 * y->mt + other);
+        double now[W], *e = AT(y->tline, k), *ba = AT(b, y->ta[k]), *bb = AT(b, y->tb[k]);
+        LANE e[w] = (1.0 - part) * w1[w] + part * w2[w];
+        LANE now[w] = y->tg[k * W + w] * c * e[w];
+        LANE ba[w] += now[w];
+        LANE bb[w] -= now[w];
+    }
+}
+
+static void lines_out(const Sys *y, int64_t i, const double *f) {
+    const double c = 2.0 * y->h / (3.0 * SIGMA);
+    for (int64_t k = 0; k < 2 * y->mt; k++) {
+        double *out = AT(y->tw, (((i % y->depth) + y->depth) % y->depth) * 2 * y->mt + k), *e = AT(y->tline, k);
+        const double *fa = AT(f, y->ta[k]), *fb = AT(f, y->tb[k]), *qa = AT(y->q, y->ta[k]), *qb = AT(y->q, y->tb[k]);
+        LANE {
+            double v = (fa[w] - fb[w] - (qa[w] - qb[w])) / c;
+            out[w] = 2.0 * v - e[w];               /* V + Z I,  I = (V - E)/Z */
+            e[w] = (v - e[w]) * y->tg[k * W + w] * c; /* now the current */
+        }
+    }
+}
+
+static void solve(const Sys *y, const double *drive, int64_t steps, int64_t i, const double *own, int64_t count, double *f) {
+    const double c = 2.0 * y->h / (3.0 * SIGMA);
+    int64_t n = y->n;
+    double *b = y->b, *s = y->s;
+    for (int64_t k = 0; k < y->me; k++) {
+        double *value = AT(y->sv, k), *sc = AT(s, y->ec[k]), *sp = AT(s, y->ep[k]);
+        double *p0 = AT(y->source, k), *p1 = AT(y->source, y->me + k);
+        LANE {
+            double given = y->ewave[k] >= 0 ? drive[y->ewave[k] * steps + i] : own[(i * count - 1 - y->ewave[k]) * W + w];
+            given *= y->escale[k * W + w];
+            value[w] = y->ephase[k] ? given : c * given + (4.0 / 3.0) * p0[w] - (1.0 / 3.0) * p1[w];
+            sc[w] = sp[w] + y->esign[k] * value[w];
+        }
+    }
+    for (int64_t k = n; k < y->places - 1; k++)
+        if (y->row[k] < n) LANE b[(int64_t)y->row[k] * W + w] += b[k * W + w];
+    for (int64_t k = 0; k < y->mfold; k++)
+        LANE b[(int64_t)y->fold_row[k] * W + w] -= y->fold_value[k * W + w] * s[(int64_t)y->fold_j[k] * W + w];
+    for (int64_t t = 0; t < y->mtouch; t++) {
+        int64_t k = y->touch[t], ra = y->row[y->ja[k]], rb = y->row[y->jb[k]];
+        LANE {
+            double g = y->jg[(y->region[k * W + w] * y->mj + k) * W + w];
+            double current = g * (s[(int64_t)y->ja[k] * W + w] - s[(int64_t)y->jb[k] * W + w]);
+            if (ra < n) b[ra * W + w] -= current;
+            if (rb < n) b[rb * W + w] += current;
+        }
+    }
+    forward(y, b);
+    backward(y, b, f);
+    int64_t m = y->mb;
+    if (m) LANE {
+        double *e = y->bwork;
+        for (int64_t r = 0; r < m; r++) e[r] = 0.0;
+        for (int64_t t = 0; t < y->mrow; t++) {
+            int64_t place = y->cplace[t], r = y->row[place];
+            double value = (r < n ? f[r * W + w] : 0.0) + s[place * W + w];
+            if (y->row_past[t]) value -= y->q[place * W + w];
+            e[y->crow[t]] -= y->cvalue[t] * value;
+        }
+        for (int64_t r = 0; r < m; r++) {
+            double sum = 0.0;
+            for (int64_t j = 0; j < m; j++) sum += y->sinv[(r * m + j) * W + w] * e[j];
+            y->y[r * W + w] = sum;
+        }
+        for (int64_t r = 0; r < m; r++)
+            for (int64_t k = 0; k < n; k++) f[k * W + w] -= y->z[(r * n + k) * W + w] * y->y[r * W + w];
+    }
+    for (int64_t k = n; k < y->places; k++) {
+        int64_t r = y->row[k];
+        LANE f[k * W + w] = (r < n ? f[r * W + w] : 0.0) + s[k * W + w];
+    }
+}
+
+/* need of a child: the current its source gives it, sources further out included. */
+static void source_currents(const Sys *y, const double *f) {
+    double *need = y->need;
+    int64_t n = y->n;
+    for (int64_t k = n * W; k < y->places * W; k++) need[k] = -y->b[k];
+    for (int64_t k = 0; k < y->mneed; k++)
+        LANE need[(int64_t)y->need_i[k] * W + w] += y->need_value[k * W + w] * f[(int64_t)y->need_j[k] * W + w];
+    for (int64_t t = 0; t < y->mterm; t++)
+        if (y->bplace[t] >= n) LANE need[(int64_t)y->bplace[t] * W + w] += y->bvalue[t] * y->y[y->bcol[t] * W + w];
+    for (int64_t t = 0; t < y->mtouch; t++) {
+        int64_t k = y->touch[t], a = y->ja[k], b = y->jb[k];
+        LANE {
+            double current = y->jg[(y->region[k * W + w] * y->mj + k) * W + w] * (f[a * W + w] - f[b * W + w]);
+            if (a >= n) need[a * W + w] += current;
+            if (b >= n) need[b * W + w] -= current;
+        }
+    }
+    for (int64_t k = y->me - 1; k >= 0; k--) LANE need[(int64_t)y->ep[k] * W + w] += need[(int64_t)y->ec[k] * W + w];
+}
+
+/* Work of the sources and heat since the step before; work is [4][W]: currents, V and P sources, R and T, junctions. */
+static void account(const Sys *y, const double *drive, int64_t steps, int64_t col, const double *own, int64_t count,
+                    int64_t i, const double *f) {
+    const double c = 2.0 * y->h / (3.0 * SIGMA);
+    LANE {
+        double given = 0.0, fed = 0.0, heat = 0.0, quasi = 0.0;
+        for (int64_t k = 0; k < y->mf; k++) {
+            double phase = f[(int64_t)y->fb[k] * W + w] - f[(int64_t)y->fa[k] * W + w];
+            double current = y->fscale[k * W + w] * drive[y->fwave[k] * steps + col];
+            fed += 0.5 * (current + y->last_fi[k * W + w]) * (phase - y->last_fp[k * W + w]);
+            y->last_fp[k * W + w] = phase;
+            y->last_fi[k * W + w] = current;
+        }
+        for (int64_t k = 0; k < y->mo; k++) {
+            int64_t at = y->mf + k;
+            double phase = f[(int64_t)y->ob[k] * W + w] - f[(int64_t)y->oa[k] * W + w];
+            double current = own[(col * count + k) * W + w];
+            fed += 0.5 * (current + y->last_fi[at * W + w]) * (phase - y->last_fp[at * W + w]);
+            y->last_fp[at * W + w] = phase;
+            y->last_fi[at * W + w] = current;
+        }
+        for (int64_t k = 0; k < y->me; k++) {
+            double current = y->need[(int64_t)y->ec[k] * W + w];
+            given += 0.5 * (current + y->last_si[k * W + w]) * y->esign[k] * (y->sv[k * W + w] - y->source[k * W + w]);
+            y->last_si[k * W + w] = current;
+        }
+        for (int64_t k = 0; k < y->mr; k++) {
+            double v = (f[(int64_t)y->ra[k] * W + w] - f[(int64_t)y->rb[k] * W + w] - y->q[(int64_t)y->ra[k] * W + w]
+                        + y->q[(int64_t)y->rb[k] * W + w]) / c;
+            heat += y->rg[k * W + w] * c * v * v;
+        }
+        for (int64_t k = 0; k < y->mj; k++) {
+            double v = y->jv[k * W + w];
+            quasi += v * (y->jcond[(y->region[k * W + w] * y->mj + k) * W + w] * v + y->w4[k * W + w]);
+        }
+        if (i > 0) {
+            y->work[w] += SIGMA * fed;
+            y->work[W + w] += SIGMA * given;
+            y->work[2 * W + w] += heat * y->h;
+            y->work[3 * W + w] += quasi * y->h;
+        }
+    }
+}
+
+static void slip(const Sys *y, Events *ev, int64_t k, int w, int64_t i, double x, double before) {
+    double turns = floor(x * 0.15915494309189533577 + 0.5), old = y->turns[k * W + w];
+    if (turns == old) return;
+    if (i >= 0) {
+        double edge = (2.0 * (turns > old ? turns : old) - 1.0) * 3.14159265358979323846;
+        int64_t at = ev->filled++;
+        ev->jj[at] = (int32_t)k;
+        ev->lane[at] = w;
+        ev->turns[at] = (int32_t)(turns - old);
+        ev->time[at] = ((double)(i - 1) + (edge - before) / (x - before)) * y->h;
+        y->slips[k * W + w] += (int64_t)fabs(turns - old);
+    }
+    y->turns[k * W + w] = turns;
+}
+
+/* Voltages and currents (w5) of the junctions, slips; one step older. */
+static void shift(const Sys *y, int64_t i, const double *f, Events *ev) {
+    const double rate = 3.0 * SIGMA / (2.0 * y->h), pi2 = 6.28318530717958647693, pi = 3.14159265358979323846;
+    int64_t m = y->mj * W;
+    double *restrict v1 = y->jv, *restrict v2 = v1 + m, *restrict v3 = v2 + m, *restrict p = y->jp, *restrict w5 = y->w5;
+    const double *restrict w0 = y->w0;
+    double *restrict fresh = y->w1;
+    for (int64_t k = 0; k < y->mj; k++) {
+        const double *a = AT(f, y->ja[k]), *b = AT(f, y->jb[k]);
+        LANE fresh[k * W + w] = a[w] - b[w];
+    }
+    double held = i >= 0 ? 1.0 : 0.0;
+    for (int64_t k = 0; k < m; k++) {
+        double v = (fresh[k] - w0[k]) * rate;
+        w5[k] = v;
+        v3[k] = v2[k];
+        v2[k] = v1[k];
+        v1[k] = held * v;
+    }
+    for (int64_t k = 0; k < y->mj; k++) {
+        int moved = 0;
+        const double *restrict t = AT(y->turns, k);
+        LANE moved |= fabs(fresh[k * W + w] - y->phi[k] - pi2 * t[w]) > pi;
+        if (moved) LANE slip(y, ev, k, w, i, fresh[k * W + w] - y->phi[k], p[k * W + w] - y->phi[k]);
+    }
+    for (int64_t k = 0; k < m; k++) p[k] = fresh[k];
+}
+
+static void record(const Sys *y, const double *f, double *out) {
+    const double c = 2.0 * y->h / (3.0 * SIGMA);
+    for (int64_t k = 0; k < y->width_nodes; k++, out += W) LANE out[w] = f[(int64_t)y->watch_nodes[k] * W + w];
+    for (int64_t k = 0; k < y->width_jj; k++, out += W) {
+        int64_t j = y->watch_jj[k];
+        LANE out[w] = y->jg[(y->region[j * W + w] * y->mj + j) * W + w] * c * y->w5[j * W + w] + y->w3[j * W + w];
+    }
+    for (int64_t k = 0; k < y->width_edges; k++, out += W)
+        LANE out[w] = y->need[(int64_t)y->ec[y->watch_edges[k]] * W + w];
+    for (int64_t k = 0; k < y->mb * W; k++) *out++ = y->y[k];
+    for (int64_t k = 0; k < 2 * y->mt * W; k++) *out++ = y->tline[k];
+}
+
+/* Steps first .. first + steps - 1; drive is [waves][steps], own [steps][count][W], out [steps][width][W].
+   Returns how many were done; status says why it stopped. */
+int64_t kernel_run(Sys *y, Events *ev, int64_t first, int64_t steps, double guard_from, const double *drive, const double *own,
+            int64_t count, double *out, int64_t width, double *z, double *sinv, const double *d, int64_t *status) {
+    int64_t size = y->places * W, keep = W == 1 || y->mc ? 4 : 2; /* one corner may halve its step: it keeps more */
+    *status = DONE;
+    double *hist[4];
+    for (int64_t k = 0; k < keep; k++) hist[k] = y->f + k * size;
+    int64_t step = 0;
+    for (; step < steps; step++) {
+        int64_t i = first + step;
+        if (ev->filled + y->mj * W > ev->capacity) break;
+        past(y, hist[0], hist[1], hist[keep - 2], hist[keep - 1]);
+        if (predict(y, (double)i > guard_from) && W == 1) {
+            *status = STEP_TOO_LARGE;
+            break;
+        }
+        regions(y);
+        if (*y->stale) {
+            if (factor(y) || (y->mb && border(y, z, sinv, d))) {
+                *status = NOT_SPD;
+                break;
+            }
+            *y->stale = 0;
+        }
+        supercurrent(y, y->w2, y->w3);
+        if (y->corrector)
+            for (int64_t k = 0; k < y->mj * W; k++) y->w5[k] = y->w3[k];
+        gather(y, drive, steps, step, own, count);
+        if (y->mt) lines_in(y, i);
+        double *f = hist[keep - 1];
+        for (int64_t again = 0; again < y->corrector; again++) {
+            for (int64_t k = 0; k < size; k++) y->b0[k] = y->b[k];
+            solve(y, drive, steps, step, own, count, f);
+            for (int64_t k = 0; k < y->mj; k++)
+                LANE y->w2[k * W + w] = f[(int64_t)y->ja[k] * W + w] - f[(int64_t)y->jb[k] * W + w] - y->phi[k];
+            supercurrent(y, y->w2, y->w1);
+            for (int64_t k = 0; k < size; k++) y->b[k] = y->b0[k];
+            for (int64_t k = 0; k < y->mj; k++) LANE {
+                double change = y->w1[k * W + w] - y->w5[k * W + w];
+                y->b[(int64_t)y->ja[k] * W + w] -= change;
+                y->b[(int64_t)y->jb[k] * W + w] += change;
+                y->w3[k * W + w] += change;
+                y->w5[k * W + w] = y->w1[k * W + w];
+            }
+        }
+        solve(y, drive, steps, step, own, count, f);
+        if (y->need_edges) source_currents(y, f);
+        if (y->mt) lines_out(y, i, f);
+        shift(y, i, f, ev);
+        if (y->account) account(y, drive, steps, step, own, count, i, f);
+        for (int64_t k = 3 * y->me * W - 1; k >= 0; k--) y->source[y->me * W + k] = y->source[k];
+        for (int64_t k = 0; k < y->me * W; k++) y->source[k] = y->sv[k];
+        if (width) record(y, f, out + step * width * W);
+        for (int64_t k = keep - 1; k > 0; k--) hist[k] = hist[k - 1];
+        hist[0] = f;
+    }
+    /* the caller's state is newest first again: swap the buffers into order */
+    for (int64_t k = 0; k < keep; k++) {
+        double *want = y->f + k * size;
+        if (hist[k] == want) continue;
+        for (int64_t j = 0; j < size; j++) {
+            double t = want[j];
+            want[j] = hist[k][j];
+            hist[k][j] = t;
+        }
+        for (int64_t j = k + 1; j < keep; j++)
+            if (hist[j] == want) hist[j] = hist[k];
+        hist[k] = want;
+    }
+    return step;
+}

@@ -1,0 +1,117 @@
+"""The kernel in C, built on first use with the machine's compiler; None where there is none.
+
+The library goes to the user's cache, named by the source, the compiler and the processor, written beside and renamed.
+``SPIKEPORT_KERNEL=numba`` does without it. Nothing but this package's own source is compiled or loaded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("kernel.c")
+LANES = 16
+"""Corners side by side: two or four vector registers a value."""
+
+FLAGS = ("-std=c11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
+SIZES = (
+    "n", "places", "mr", "mc", "mj", "mt", "mf", "me", "mo", "mb", "mfold", "mneed", "mtouch", "mterm", "mrow", "depth",
+    "width_nodes", "width_jj", "width_edges", "plain", "harmonics", "corrector", "account", "need_edges",
+)  # fmt: skip
+POINTERS = (
+    "row", "ra", "rb", "ca", "cb", "ja", "jb", "ta", "tb", "fa", "fb", "fwave", "ep", "ec", "ephase", "ewave", "oa", "ob",
+    "start", "rows", "targets", "first", "slots", "fold_row", "fold_j", "need_i", "need_j", "touch",
+    "bplace", "bcol", "crow", "cplace", "row_past", "watch_nodes", "watch_jj", "watch_edges", "rtype",
+    "rg", "cg", "jg", "jcond", "jit", "jamp", "c_2h", "c_h2", "v_low", "v_high", "phi", "cpr", "gap", "transparency",
+    "tg", "t_frac", "t_steps",
+    "fscale", "esign", "escale", "base", "fold_value", "need_value", "bvalue", "cvalue", "z", "sinv",
+    "f", "jp", "jv", "turns", "tw", "source", "last_fp", "last_fi", "last_si", "work", "region", "slips", "tripped",
+    "factors", "b", "b0", "q", "qc", "s", "need", "sv", "w0", "w1", "w2", "w3", "w4", "w5", "y", "tline", "bwork",
+    "stale", "head",
+)  # fmt: skip
+"""Fields of ``Sys`` in kernel.c, in its order."""
+
+
+class Sys(ctypes.Structure):
+    """``Sys`` of kernel.c."""
+
+    _fields_ = (
+        [(name, ctypes.c_int64) for name in SIZES]
+        + [(name, ctypes.c_void_p) for name in POINTERS]
+        + [(name, ctypes.c_double) for name in ("h", "guard", "sigma")]
+    )
+
+
+class Events(ctypes.Structure):
+    """``Events`` of kernel.c."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ("jj", "lane", "turns", "time")] + [
+        ("capacity", ctypes.c_int64),
+        ("filled", ctypes.c_int64),
+    ]
+
+
+@functools.cache
+def library(width: int) -> ctypes.CDLL | None:
+    """The kernel for ``width`` corners, built if need be; None without a compiler that works."""
+    if os.environ.get("SPIKEPORT_KERNEL", "c") != "c":
+        return None
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        return None
+    text = SOURCE.read_bytes()
+    key = hashlib.sha256(text + repr((FLAGS, width, compiler, _machine())).encode()).hexdigest()[:20]
+    path = _cache() / f"sfq-{width}-{key}.so"
+    if not path.exists() and not _build(compiler, width, path):
+        return None
+    try:
+        loaded = ctypes.CDLL(str(path))
+    except OSError:
+        return None
+    loaded.kernel_run.restype = ctypes.c_int64
+    loaded.kernel_size.restype = ctypes.c_int64
+    if loaded.kernel_size() != ctypes.sizeof(Sys):
+        raise RuntimeError(f"{path}: its structure is not that of native.py; delete it")
+    return loaded
+
+
+def _build(compiler: str, width: int, path: Path) -> bool:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        built = Path(folder) / "kernel.so"
+        command = [*compiler.split(), *FLAGS, f"-DW={width}", str(SOURCE), "-o", str(built), "-lm"]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        if done.returncode or not built.exists():
+            return False
+        os.replace(built, path)
+    return True
+
+
+def _cache() -> Path:
+    """``$SPIKEPORT_CACHE``, else the platform's cache folder of the user."""
+    if named := os.environ.get("SPIKEPORT_CACHE"):
+        return Path(named)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "spikeport"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikeport"
+
+
+def _machine() -> str:
+    """What ``-march=native`` depends on: a cache that several machines share must not mix them up."""
+    try:
+        info = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
+        flags = [line for line in info.splitlines() if line.startswith(("model name", "flags", "Features", "CPU part"))]
+        return "\n".join(flags)
+    except OSError:
+        return platform.platform() + platform.processor()
