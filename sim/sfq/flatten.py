@@ -106,7 +106,7 @@ def _node(name: str, pins: dict[str, str], path: str, card: Card) -> str:
 def _instance(
     flat: _Flat, block: Block, card: Card, pins: dict[str, str], path: str, over: dict[str, Override], depth: int
 ) -> None:
-    sub, names = _subckt_of(block, card)
+    sub, names = subckt_of(block, card)
     if len(names) != len(sub.pins):
         raise DeckError(
             card.where,
@@ -127,7 +127,7 @@ def _instance(
     _expand(flat, sub, dict(zip(sub.pins, outer, strict=True)), f"|{card.name}{path}", inner, depth + 1)
 
 
-def _subckt_of(block: Block, card: Card) -> tuple[Block, tuple[str, ...]]:
+def subckt_of(block: Block, card: Card) -> tuple[Block, tuple[str, ...]]:
     """The subcircuit and the nodes of an X card in JSIM order (name first) or SPICE order (name last)."""
     orders = [(card.nodes[0], card.nodes[1:]), (card.nodes[-1], card.nodes[:-1])]
     found = [(sub, names) for name, names in orders if (sub := block.find_subckt(name))]
