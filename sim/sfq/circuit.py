@@ -184,6 +184,10 @@ class Circuit:
         """Sum of the magnitudes of the constant currents that current sources settle at (a ramp's last value)."""
         return float(sum(abs(shape.bias()) for shape in self.currents.shapes))
 
+    def sources(self) -> tuple[Shape, ...]:
+        """Shapes of all current, voltage and phase sources, in this order."""
+        return (*self.currents.shapes, *self.voltages.shapes, *self.phases.shapes)
+
     def branches(self) -> Iterator[tuple[str, int, int]]:
         """(name, a, b) of every element with two nodes, sources included."""
         groups = (self.resistors, self.inductors, self.capacitors, self.junctions)

@@ -588,3 +588,32 @@ int64_t kernel_run(Sys *y, Events *ev, int64_t first, int64_t steps, double guar
     }
     return step;
 }
+
+/* Philox 4x32-10 (Salmon et al., SC11) and Box-Muller; out is [4 blocks][elements][ids]. See noise.py. */
+void kernel_normals(uint64_t seed, const int64_t *ids, int64_t mi, const int64_t *elements, int64_t me, int64_t low,
+                    int64_t blocks, double *out) {
+    for (int64_t block = 0; block < blocks; block++)
+        for (int64_t e = 0; e < me; e++)
+            for (int64_t j = 0; j < mi; j++) {
+                uint64_t at = (uint64_t)(low + block);
+                uint32_t c0 = (uint32_t)at, c1 = (uint32_t)(at >> 32), c2 = (uint32_t)elements[e], c3 = (uint32_t)(seed >> 32);
+                uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)ids[j];
+                for (int r = 0; r < 10; r++) {
+                    uint64_t p0 = (uint64_t)c0 * 0xD2511F53u, p1 = (uint64_t)c2 * 0xCD9E8D57u;
+                    uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
+                    c0 = n0;
+                    c1 = (uint32_t)p1;
+                    c2 = n2;
+                    c3 = (uint32_t)p0;
+                    k0 += 0x9E3779B9u;
+                    k1 += 0xBB67AE85u;
+                }
+                uint32_t word[4] = {c0, c1, c2, c3};
+                for (int k = 0; k < 4; k += 2) {
+                    double u = ((double)word[k] + 0.5) * 0x1p-32, v = ((double)word[k + 1] + 0.5) * 0x1p-32;
+                    double radius = sqrt(-2.0 * log(u)), angle = 6.28318530717958647693 * v;
+                    out[((block * 4 + k) * me + e) * mi + j] = radius * cos(angle);
+                    out[((block * 4 + k + 1) * me + e) * mi + j] = radius * sin(angle);
+                }
+            }
+}

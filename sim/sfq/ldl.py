@@ -105,7 +105,9 @@ def _eliminate(near: list[set[int]]) -> tuple[list[int], list[set[int]]]:
 def _targets(n: int, rows: list[Ints], start: Ints, count: int) -> Ints:
     targets = np.empty(count, dtype=np.int64)
     at = 0
-    position = [dict(zip(r.tolist(), range(int(s), int(s) + len(r)), strict=True)) for r, s in zip(rows, start, strict=False)]
+    position = [
+        dict(zip(r.tolist(), range(int(s), int(s) + len(r)), strict=True)) for r, s in zip(rows, start, strict=False)
+    ]
     for column in rows:
         members = column.tolist()
         for x, j in enumerate(members):
@@ -117,11 +119,14 @@ def _targets(n: int, rows: list[Ints], start: Ints, count: int) -> Ints:
     return targets
 
 
-def factor(pattern: Pattern, values: Floats) -> Floats:
-    """D and L from A, both in the pattern's places; the readable form of the kernel's. Raises ValueError if not SPD."""
+def factor(pattern: Pattern, values: Floats, definite: bool = True) -> Floats:
+    """D and L from A, both in the pattern's places; the readable form of the kernels'. ``values`` may have corners last.
+
+    Raises ValueError if the matrix is not positive definite; without ``definite`` nothing is checked.
+    """
     v = values.copy()
     for k in range(pattern.n):
-        if not v[k] > 0:
+        if definite and not (v[k] > 0).all():
             raise ValueError(f"the matrix is not positive definite at unknown {pattern.order[k]}")
         column = pattern.n + np.arange(pattern.start[k], pattern.start[k + 1])
         scaled = v[column] / v[k]
@@ -133,13 +138,14 @@ def factor(pattern: Pattern, values: Floats) -> Floats:
 
 
 def solve(pattern: Pattern, factors: Floats, b: Floats) -> Floats:
-    """x of A x = b, with b and x in elimination order."""
+    """x of A x = b, with b and x in elimination order, corners last."""
     x = b.copy()
+    lower = factors[pattern.n :]
     for k in range(pattern.n):
         span = slice(pattern.start[k], pattern.start[k + 1])
-        x[pattern.rows[span]] -= factors[pattern.n :][span] * x[k]
+        x[pattern.rows[span]] -= lower[span] * x[k]
     x /= factors[: pattern.n]
     for k in reversed(range(pattern.n)):
         span = slice(pattern.start[k], pattern.start[k + 1])
-        x[k] -= factors[pattern.n :][span] @ x[pattern.rows[span]]
+        x[k] -= (lower[span] * x[pattern.rows[span]]).sum(axis=0)
     return x

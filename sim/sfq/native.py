@@ -17,11 +17,22 @@ import sys
 import tempfile
 from pathlib import Path
 
+from sim.sfq.circuit import Floats, Ints
+
 SOURCE = Path(__file__).with_name("kernel.c")
 LANES = 16
 """Corners side by side: two or four vector registers a value."""
 
-FLAGS = ("-std=c11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
+FLAGS = (
+    "-std=c11",
+    "-O3",
+    "-march=native",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fPIC",
+    "-shared",
+)
 SIZES = (
     "n", "places", "mr", "mc", "mj", "mt", "mf", "me", "mo", "mb", "mfold", "mneed", "mtouch", "mterm", "mrow", "depth",
     "width_nodes", "width_jj", "width_edges", "plain", "harmonics", "corrector", "account", "need_edges",
@@ -115,3 +126,17 @@ def _machine() -> str:
         return "\n".join(flags)
     except OSError:
         return platform.platform() + platform.processor()
+
+
+def fill_normals(
+    library: ctypes.CDLL, seed: int, ids: Ints, elements: Ints, low: int, blocks: int, out: Floats
+) -> None:
+    """``kernel_normals`` into ``out`` (4 blocks, elements, ids)."""
+    library.kernel_normals(
+        ctypes.c_uint64(seed), _address(ids), ctypes.c_int64(len(ids)), _address(elements),
+        ctypes.c_int64(len(elements)), ctypes.c_int64(low), ctypes.c_int64(blocks), _address(out),
+    )  # fmt: skip
+
+
+def _address(array: Ints | Floats) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)

@@ -21,7 +21,7 @@ from sim.sfq.layout import Layout
 from sim.sfq.requests import Request
 from sim.sfq.shapes import Shape
 from sim.sfq.state import Watch
-from sim.sfq.system import coupled_groups, inverse_inductance
+from sim.sfq.system import Border, coupled_groups, inverse_inductance
 
 HISTORY = 4
 """Steps before a chunk that a capacitor's current needs."""
@@ -79,6 +79,7 @@ class Resolver:
 
     circuit: Circuit
     layout: Layout
+    border: Border
     nodes: dict[int, int] = field(default_factory=dict)
     jj: dict[int, int] = field(default_factory=dict)
     edges: dict[int, int] = field(default_factory=dict)
@@ -93,6 +94,12 @@ class Resolver:
             "I": c.currents, "V": c.voltages, "P": c.phases,
         }  # fmt: skip
         self.kind_of = {name: (kind, i) for kind, group in kinds.items() for i, name in enumerate(group.names)}
+        for k, name in enumerate(c.lines.names):
+            self.place[name] = (int(c.lines.a[k]), int(c.lines.b[k]))
+            self.kind_of[name] = ("T", k)
+        for k, name in enumerate(c.controlled.names):
+            self.place[name] = (int(c.controlled.a[k]), int(c.controlled.b[k]))
+            self.kind_of[name] = ("X", k)
         self.groups = {int(i): g for g in coupled_groups(c) for i in g}
 
     def add(self, request: Request) -> None:
@@ -134,6 +141,12 @@ class Resolver:
             self.draft(request, "edge", [self.edges.setdefault(k, len(self.edges))], [sign])
         elif kind == "L":
             self.inductor(request, at)
+        elif kind == "T":
+            self.draft(request, "port", [2 * at], [1.0])
+        elif kind == "X":
+            unknown, _, _, pin = self.border.output[at]
+            ends = [int(c.controlled.a[at]), int(c.controlled.b[at])] if pin else []
+            self.draft(request, "border", [int(unknown), *(self.column(v) for v in ends)], [1.0, pin, -pin][: 1 + len(ends)])
         else:
             group = c.resistors if kind == "R" else c.capacitors
             value = float(group.value[at])
@@ -145,7 +158,7 @@ class Resolver:
         """``sigma inv(Lmat) f``, over all inductors of a coupled group."""
         c = self.circuit.inductors
         group = self.groups.get(at, np.array([at]))
-        inverse = inverse_inductance(self.circuit, group)[int(np.flatnonzero(group == at)[0])]
+        inverse = inverse_inductance(self.circuit, group)[0, int(np.flatnonzero(group == at)[0])]
         ends = [self.column(int(v)) for i in group for v in (c.a[i], c.b[i])]
         self.draft(request, "phase", ends, [w for g in inverse for w in (SIGMA_VS * float(g), -SIGMA_VS * float(g))])
 
@@ -161,15 +174,19 @@ class Resolver:
 
     def watch(self) -> Watch:
         """What the engine must record."""
-        return Watch(*(np.array(list(d), dtype=np.int64) for d in (self.nodes, self.jj, self.edges)))
+        unknowns = len(self.border.d)
+        columns = (np.array(list(d), dtype=np.int64) for d in (self.nodes, self.jj, self.edges))
+        return Watch(*columns, more=unknowns + 2 * len(self.circuit.lines))
 
     def probes(self) -> list[Probe]:
         """The probes, in the order of the requests."""
-        shift = {"jj": len(self.nodes), "edge": len(self.nodes) + len(self.jj)}
-        return [
-            Probe(
-                label, "rate" if kind == "rate_josim" else kind, np.array(columns, dtype=np.int64) + shift.get(kind, 0),
-                np.array(weights), kind == "rate_josim", shape,
-            )
-            for kind, label, columns, weights, shape in self.drafts
-        ]  # fmt: skip
+        edges = len(self.nodes) + len(self.jj)
+        first = {"jj": len(self.nodes), "edge": edges, "border": edges + len(self.edges)}
+        first["port"] = first["border"] + len(self.border.d)
+        out = []
+        for kind, label, columns, weights, shape in self.drafts:
+            at = np.array(columns, dtype=np.int64)
+            at[: 1 if kind == "border" else None] += first.get(kind, 0)
+            josim = kind == "rate_josim"
+            out.append(Probe(label, "rate" if josim else kind, at, np.array(weights), josim, shape))
+        return out

@@ -117,7 +117,9 @@ class Reference:
         feed = np.concatenate([waves[sy.fwave] * sy.fscale[:, 0], own[: len(sy.oa)]])
         feed_a, feed_b = np.concatenate([sy.fa, sy.oa]), np.concatenate([sy.fb, sy.ob])
         inject(b, feed_a, feed_b, -feed)
-        given = np.where(sy.ewave >= 0, waves[np.maximum(sy.ewave, 0)], own[-1 - np.minimum(sy.ewave, -1)] if len(own) else 0.0)
+        given = np.where(
+            sy.ewave >= 0, waves[np.maximum(sy.ewave, 0)], own[-1 - np.minimum(sy.ewave, -1)] if len(own) else 0.0
+        )
         source = given * sy.escale[:, 0]
         past = (4.0 / 3.0) * st.source[0, :, 0] - (1.0 / 3.0) * st.source[1, :, 0]
         source = np.where(sy.ephase == 1, source, c * source + past)

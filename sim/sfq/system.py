@@ -28,6 +28,7 @@ from sim.sfq.circuit import Circuit, Floats, Ints
 from sim.sfq.constants import SIGMA_VS
 from sim.sfq.corners import Corners
 from sim.sfq.layout import Layout, lay_out
+from sim.sfq.noise import noisy
 from sim.sfq.shapes import Dc, Shape
 
 NOTHING = Dc(0.0)
@@ -116,7 +117,7 @@ class System:
     @property
     def depth(self) -> int:
         """Steps of the past that transmission lines need."""
-        return int(self.t_steps.max(initial=0)) + 2
+        return int(self.t_steps.max(initial=0)) + 4
 
 
 def waves(circuit: Circuit) -> dict[Shape, int]:
@@ -184,12 +185,23 @@ def build(
     cg = fill(2.25 * SIGMA_VS * _scaled(circuit.capacitors.value, factors.capacitors) / h**2)
     t = circuit.lines
     tg = fill(np.repeat(1.0 / (c * t.z0_ohm), 2)[:, None])
-    delay = np.round(t.td_s / h) if round_delay else np.where(np.abs(t.td_s / h % 1 - 0.5) > 0.499999, np.round(t.td_s / h), t.td_s / h)
+    delay = (
+        np.round(t.td_s / h)
+        if round_delay
+        else np.where(np.abs(t.td_s / h % 1 - 0.5) > 0.499999, np.round(t.td_s / h), t.td_s / h)
+    )
     table = waves(circuit)
     own = _own(circuit, factors)
+    own_i = [circuit.currents.names.index(n) for n in own if n in set(circuit.currents.names)]
+    noise_a, noise_b = _noise_ends(circuit)
     border, pins = _border(circuit, s, h, float(np.median(rg)) if len(rg) else 1.0)
     ta, tb = np.stack([s[t.a], s[t.c]], 1).ravel(), np.stack([s[t.b], s[t.d]], 1).ravel()
-    conductors = [(s[circuit.resistors.a], s[circuit.resistors.b], rg), (s[circuit.capacitors.a], s[circuit.capacitors.b], cg), (ta, tb, tg), *pins]
+    conductors = [
+        (s[circuit.resistors.a], s[circuit.resistors.b], rg),
+        (s[circuit.capacitors.a], s[circuit.capacitors.b], cg),
+        (ta, tb, tg),
+        *pins,
+    ]
     feeds = [k for k, name in enumerate(circuit.currents.names) if name not in factors.shapes]
     fed = np.array(feeds, dtype=np.int64)
     system = System(
@@ -201,9 +213,9 @@ def build(
         fa=s[circuit.currents.a[fed]], fb=s[circuit.currents.b[fed]],
         fwave=np.array([table[circuit.currents.shapes[k]] for k in feeds], dtype=np.int64),
         fscale=fill(_scaled(np.ones(len(circuit.currents)), factors.currents)[fed]),
-        **_edges(circuit, layout, table, factors, own, count),
-        oa=s[np.array([circuit.currents.a[circuit.currents.names.index(n)] for n in own if n in circuit.currents.names], dtype=np.int64)],
-        ob=s[np.array([circuit.currents.b[circuit.currents.names.index(n)] for n in own if n in circuit.currents.names], dtype=np.int64)],
+        **_edges(circuit, layout, table, factors, own, len(noise_a), count),
+        oa=s[np.concatenate([circuit.currents.a[np.array(own_i, dtype=np.int64)], noise_a])],
+        ob=s[np.concatenate([circuit.currents.b[np.array(own_i, dtype=np.int64)], noise_b])],
         static=_static(circuit, layout, groups, factors, conductors, count), border=border,
         plain=bool(circuit.junctions.cpr.shape[1] == 1 and (circuit.junctions.cpr == 1.0).all() and not (circuit.junctions.gap > 0).any()),
     )  # fmt: skip
@@ -216,7 +228,8 @@ def _scaled(value: Floats, factors: Floats | None) -> Floats:
 
 
 def _own(circuit: Circuit, corners: Corners) -> list[str]:
-    """Names of the sources with a shape a corner: current sources first, in the circuit's order."""
+    """Names of the sources with a shape a corner: current sources first, in the circuit's order. Their rows of the own
+    table are those of the current sources, then the noise, then the others."""
     names = (*circuit.currents.names, *circuit.voltages.names, *circuit.phases.names)
     return [n for n in names if n in corners.shapes]
 
@@ -233,6 +246,13 @@ def own_shapes(circuit: Circuit, corners: Corners) -> list[tuple[Shape, ...]]:
             shapes = tuple(Scaled(s, float(f)) for s, f in zip(shapes, factors, strict=True))
         rows.append(shapes)
     return rows
+
+
+def _noise_ends(circuit: Circuit) -> tuple[Ints, Ints]:
+    """Nodes between which noise currents flow, in the order of :mod:`sim.sfq.noise`."""
+    r, j = noisy(circuit)
+    a = np.concatenate([circuit.resistors.a[r], circuit.junctions.a[j]])
+    return a, np.concatenate([circuit.resistors.b[r], circuit.junctions.b[j]])
 
 
 def _junctions(circuit: Circuit, state: Ints, h: float, corners: Corners, count: int) -> dict[str, object]:
@@ -254,7 +274,7 @@ def _junctions(circuit: Circuit, state: Ints, h: float, corners: Corners, count:
 
 
 def _edges(
-    circuit: Circuit, layout: Layout, table: dict[Shape, int], corners: Corners, own: list[str], count: int
+    circuit: Circuit, layout: Layout, table: dict[Shape, int], corners: Corners, own: list[str], noises: int, count: int
 ) -> dict[str, object]:
     ep, ec, sign, phase, wave = [], [], [], [], []
     scale = np.ones((len(layout.edges), count))
@@ -269,7 +289,7 @@ def _edges(
         sources = circuit.phases if e.phase else circuit.voltages
         factors = corners.phases if e.phase else corners.voltages
         name = sources.names[e.index]
-        wave.append(-1 - own.index(name) if name in corners.shapes else table[sources.shapes[e.index]])
+        wave.append(-1 - noises - own.index(name) if name in corners.shapes else table[sources.shapes[e.index]])
         if factors is not None:
             scale[k] = factors[:, e.index]
     ints = {n: np.array(v, dtype=np.int64) for n, v in (("ep", ep), ("ec", ec), ("ephase", phase), ("ewave", wave))}

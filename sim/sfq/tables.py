@@ -90,5 +90,3 @@ def sizes(system: System, t: Tables, watch: Watch, options: Options) -> dict[str
         "plain": int(system.plain), "harmonics": system.cpr.shape[1], "corrector": options.corrector,
         "account": int(options.account), "need_edges": int(bool(len(watch.edges)) or options.account),
     }  # fmt: skip
-
-

@@ -1,8 +1,8 @@
 """Transient simulation of an SFQ circuit at junction level: the driver around an engine.
 
-Fixed step h, one linear solve a step (law: ``reference``; fast: ``kernel``). As in JoSIM, the run first settles for
-some hundred steps with the junction voltages held at 0, and starts again at h/2 when a junction's predicted phase moves
-more than 0.4 pi in one step after the first 1 %; the step really used is reported. Source: docs/sfq.md 1.5, 1.6.
+Step h, one linear solve a step (law: ``reference``; fast: ``compiled``). A run begins at the operating point
+(``op``) and goes down to half its step where a junction's phase would move more than 0.4 pi in one (``ladder``); with
+``startup="josim"`` it does as JoSIM does. Source: docs/sfq.md 1.5, 1.6.
 """
 
 from __future__ import annotations
@@ -10,23 +10,29 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from sim.sfq.circuit import Circuit, Floats, Ints
+from sim.sfq.compiled import engine as compiled
 from sim.sfq.constants import PHI0_WB
+from sim.sfq.corners import Corners
 from sim.sfq.deck import Deck, Tran
 from sim.sfq.errors import NOWHERE, DeckError, DeckWarning
+from sim.sfq.ladder import MAX_HALVINGS, Ladder
 from sim.sfq.layout import Layout
+from sim.sfq.noise import thermal
+from sim.sfq.op import at_rest, given
+from sim.sfq.printing import Printer
 from sim.sfq.probes import HISTORY, Chunk, Probe, Resolver
 from sim.sfq.requests import Request, parse_request
 from sim.sfq.shapes import Shape
-from sim.sfq.state import NOT_SPD, STEP_TOO_LARGE, Advance, Engine, Events, State, Watch, events, start
-from sim.sfq.system import System, build, waves
+from sim.sfq.state import STEP_TOO_LARGE, Drive, Engine, Events, Options, State, events, start
+from sim.sfq.system import build, waves
 
-MAX_HALVINGS = 12
+Startup: TypeAlias = Literal["op", "josim", "none"]
 CHUNK_STEPS = 4096
 EVENT_CAPACITY = 1 << 16
 
@@ -65,13 +71,14 @@ class Transient:
     """What happened. ``traces`` by JoSIM's labels over ``time_s``; ``pulses`` per junction, rows (time s, sign).
 
     ``slips`` counts 2 pi slips of either sign per junction; ``bias_current_A`` is the constant current of all sources.
-    ``step_s_used`` is smaller than asked if the phase guard halved it.
+    ``step_s`` is the run's step, ``step_s_used`` the smallest that the phase guard made it take.
     """
 
     time_s: Floats
     traces: dict[str, Floats]
     pulses: dict[str, Floats]
     slips: dict[str, int]
+    step_s: float
     step_s_used: float
     steps: int
     energy: Energy
@@ -89,13 +96,6 @@ class Transient:
         return times
 
 
-def compiled(system: System, layout: Layout, watch: Watch) -> Advance:
-    """The fast engine (numba). Importing numba waits until here."""
-    from sim.sfq import kernel
-
-    return kernel.engine(system, layout, watch)
-
-
 def transient(
     source: Deck | Circuit,
     h: float | None = None,
@@ -103,24 +103,31 @@ def transient(
     watch: Iterable[str] | None = None,
     probes: Iterable[str] | None = None,
     engine: Engine = compiled,
-    startup: Literal["josim", "none"] | None = None,
+    startup: Startup | None = None,
     progress: Progress | None = None,
+    corrector: int = 0,
+    seed: int | None = None,
+    corner: int = 0,
 ) -> Transient:
     """Simulate a deck or a circuit.
 
     ``h``, ``t_stop`` (s) replace the deck's ``.tran``; ``watch`` names the junctions whose pulses are kept (default
     all), ``probes`` the traces (``"P(B1.X1)"``, default the deck's ``.print``). ``engine`` is ``compiled`` or
-    ``reference.engine``. ``startup`` "josim" settles first, "none" (a deck's DST) starts from rest.
+    ``reference.engine``. ``startup``: "op" begins at the DC operating point and halves the step only where a junction
+    asks; "josim" does as JoSIM: settles first, rounds delays to steps, and starts again at h/2 for the whole run;
+    "none" (a deck's DST) begins from rest. None is "op", or the deck's DST. ``corrector``: how often each step is
+    repeated with the sine at the solved phase. ``seed`` (default the deck's, or 0) and ``corner`` name the noise.
 
     Raises DeckError for a circuit without a solution, an unknown name, or a step that the guard halved 12 times.
     """
     circuit = source.flatten() if isinstance(source, Deck) else source
-    tran = _times(circuit.tran, h, t_stop, startup)
-    watched = _watched(circuit, watch)
+    tran, begin = _times(circuit.tran, h, t_stop, startup)
+    watched = watched_junctions(circuit, watch)
     requests = circuit.requests if probes is None else [parse_request(p, NOWHERE) for p in probes]
     step = tran.step_s
+    seed = (circuit.seed or 0) if seed is None else seed
     for _ in range(MAX_HALVINGS + 1):
-        run = Run(circuit, tran, step, list(requests), engine)
+        run = Run(circuit, tran, step, list(requests), engine, begin, Options(corrector), seed, corner)
         if run.go(progress):
             return run.result(watched)
         step /= 2
@@ -132,23 +139,50 @@ def transient(
     )
 
 
+@dataclass(frozen=True)
+class StepCheck:
+    """What half the step changes: ``shift_s`` of the pulse that moves most, junctions whose ``slips`` differ."""
+
+    step_s: float
+    shift_s: float
+    junction: str
+    slips_differ: tuple[str, ...]
+
+
+def check_step(source: Deck | Circuit, h: float | None = None, t_stop: float | None = None) -> StepCheck:
+    """Run at ``h`` and at ``h/2`` and compare all pulses. Raises as :func:`transient`."""
+    circuit = source.flatten() if isinstance(source, Deck) else source
+    first = transient(circuit, h=h, t_stop=t_stop, probes=())
+    second = transient(circuit, h=first.step_s / 2, t_stop=t_stop, probes=())
+    shift, worst = 0.0, ""
+    differ = []
+    for name, rows in first.pulses.items():
+        other = second.pulses[name]
+        if rows.shape != other.shape:
+            differ.append(name)
+        elif len(rows) and (moved := float(np.abs(rows[:, 0] - other[:, 0]).max())) > shift:
+            shift, worst = moved, name
+    return StepCheck(first.step_s, shift, worst, tuple(differ))
+
+
 def settle_steps(h: float) -> int:
     """JoSIM's number of steps before t = 0: ``2 10^(2(|log10 h| - 12) + 1)``, at most 1000. Source: Simulation.cpp."""
     return int(min(1000.0, 2.0 * 10.0 ** ((abs(math.log10(h)) - 12.0) * 2.0 + 1.0)))
 
 
-def _times(tran: Tran | None, h: float | None, t_stop: float | None, startup: str | None) -> Tran:
+def _times(tran: Tran | None, h: float | None, t_stop: float | None, startup: Startup | None) -> tuple[Tran, Startup]:
     if tran is None and (h is None or t_stop is None):
         raise DeckError(NOWHERE, ".tran", "the deck has no .tran", "add .tran step stop, or pass h= and t_stop=")
     base = tran or Tran(print_step_s=0.0)
     step, stop = h or base.step_s, t_stop or base.stop_s
     if not 0 < step < stop < math.inf:
         raise DeckError(NOWHERE, ".tran", f"step {step:g} s, stop {stop:g} s", "use 0 < h < t_stop, in seconds")
-    settle = base.startup if startup is None else startup == "josim"
-    return Tran(step, stop, base.print_start_s, max(step, base.print_step_s), settle)
+    begin: Startup = startup or ("op" if base.startup else "none")
+    return replace(base, step_s=step, stop_s=stop, print_step_s=max(step, base.print_step_s)), begin
 
 
-def _watched(circuit: Circuit, watch: Iterable[str] | None) -> list[int]:
+def watched_junctions(circuit: Circuit, watch: Iterable[str] | None) -> list[int]:
+    """Indices of the junctions of these names, all for None. Raises DeckError for an unknown one."""
     names = circuit.junctions.names
     if watch is None:
         return list(range(len(names)))
@@ -162,30 +196,56 @@ def _watched(circuit: Circuit, watch: Iterable[str] | None) -> list[int]:
 
 @dataclass
 class Run:
-    """One attempt at one step: settling, then chunks of steps, of which only the printed ones are kept."""
+    """One attempt at one step: where it begins, then chunks of steps, of which only the printed ones are kept."""
 
     circuit: Circuit
     tran: Tran
     h: float
     requests: list[Request]
     engine: Engine
+    startup: Startup
+    options: Options
+    seed: int
+    corner: int
     slips: list[tuple[Ints, Floats, Ints]] = field(default_factory=list)
-    kept: list[Floats] = field(default_factory=list)
-    times: list[Floats] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.system, layout = build(self.circuit, self.h)
-        resolver = Resolver(self.circuit, layout)
+        josim = self.startup == "josim"
+        self.system, layout = build(self.circuit, self.h, round_delay=josim)
+        resolver = Resolver(self.circuit, layout, self.system.border)
         for request in self.requests:
             self.resolve(resolver, request)
-        watch = resolver.watch()
+        self.watch = resolver.watch()
         self.probes: list[Probe] = resolver.probes()
         self.steps = int(self.tran.stop_s / self.h + 1e-9)
-        self.state: State = start(self.system)
-        self.advance: Advance = self.engine(self.system, layout, watch)
         self.buffer: Events = events(max(EVENT_CAPACITY, 2 * self.circuit.jj_count))
-        self.history = np.zeros((HISTORY, watch.width))
+        self.history = np.zeros((HISTORY, self.watch.width))
         self.shapes: list[Shape] = list(waves(self.circuit))
+        ids = Corners(1, ids=np.array([self.corner], dtype=np.int64))
+        self.noise = thermal(self.circuit, ids, self.seed)
+        state, rest = self.begin(layout)
+        self.at_rest = rest
+        self.ladder = Ladder(
+            self.circuit, layout, self.system, state, self.engine, self.watch, self.options, self.drive, self.buffer,
+            self.take_slips,
+        )  # fmt: skip
+        self.ladder.guard_from = 0.01 * self.steps if josim else -1.0
+        self.printer = Printer(self.tran, self.h)
+
+    def begin(self, layout: Layout) -> tuple[State, bool]:
+        """The state before the first step, and whether it is what was asked for."""
+        if self.startup != "op":
+            return start(self.system), True
+        if self.tran.uic and self.circuit.start_rad is not None:
+            return given(self.circuit, self.system), True
+        now = [s.sample(np.zeros(1), self.h, self.tran.stop_s) for s in self.circuit.sources()]
+        state, good = at_rest(self.circuit, self.system, layout, np.array(now).reshape(len(now), 1), None)
+        if not good.all():
+            warnings.warn(
+                DeckWarning("no operating point at t = 0 (a junction carries more than its Ic): begins from rest"),
+                stacklevel=5,
+            )
+        return state, bool(good.all())
 
     def resolve(self, resolver: Resolver, request: Request) -> None:
         """As JoSIM, go on without a ``.print`` that names nothing, but say so; a ``probes=`` must exist."""
@@ -196,63 +256,60 @@ class Run:
                 raise
             warnings.warn(DeckWarning(str(error)), stacklevel=5)
 
+    def drive(self, h: float, first: int, count: int) -> Drive:
+        """Values of the sources and the noise."""
+        t = h * np.arange(first, first + count, dtype=np.float64)
+        table = np.array([s.sample(t, h, self.tran.stop_s) for s in self.shapes])
+        own = np.zeros((count, len(self.system.oa), 1))
+        if self.noise is not None:
+            self.noise.fill(first, h, own)
+        return Drive(table, own)
+
     def go(self, progress: Progress | None) -> bool:
-        """Run to the end; False if the step is too large."""
-        at = -settle_steps(self.h) if self.tran.startup else 0
+        """Run to the end; False if the step is too large and the whole run is to begin again."""
+        josim = self.startup == "josim"
+        at = -settle_steps(self.h) if josim else 0
         while at < self.steps:
             end = 0 if at < 0 else self.steps
-            done, status = self.chunk(at, min(end - at, CHUNK_STEPS))
+            rows, status = self.ladder.steps(at, min(end - at, CHUNK_STEPS), stop_at_guard=josim)
+            self.take_slips()
             if status == STEP_TOO_LARGE:
                 return False
-            at += done
+            self.keep(at, rows[:, :, 0])
+            at += len(rows)
             if progress is not None:
                 progress(max(at, 0) / self.steps)
         return True
 
-    def chunk(self, first: int, count: int) -> tuple[int, int]:
-        """Up to ``count`` steps from ``first``."""
-        t = self.h * np.arange(first, first + count, dtype=np.float64)
-        drive = np.array([s.sample(t, self.h, self.tran.stop_s) for s in self.shapes]).reshape(len(self.shapes), count)
-        rows = np.zeros((HISTORY + count, self.history.shape[1]))
-        rows[:HISTORY] = self.history
-        done, status = self.advance(self.state, drive, first, 0.01 * self.steps, rows[HISTORY:], self.buffer)
-        if status == NOT_SPD:
-            raise DeckError(NOWHERE, "transient", "the matrix is not positive definite", "look for values out of range")
-        self.take_slips()
-        rows = rows[: HISTORY + done]
-        self.history = rows[len(rows) - HISTORY :].copy()
-        if first >= 0:
-            self.keep(Chunk(rows, first, self.h, self.tran.stop_s))
-        return done, status
-
-    def keep(self, chunk: Chunk) -> None:
-        """The printed steps of a chunk: for each print time, the first step at or after it."""
-        count = len(chunk.rows) - HISTORY
-        t = np.arange(chunk.first, chunk.first + count) * self.h
-        slot = np.floor((t - self.tran.print_start_s) / self.tran.print_step_s + 1e-6)
-        before = np.floor((t - self.h - self.tran.print_start_s) / self.tran.print_step_s + 1e-6)
-        printed = (slot >= 0) & ((slot > before) | (before < 0))
-        self.times.append(t[printed])
-        table = np.array([p.values(chunk)[printed] for p in self.probes])
-        self.kept.append(table.reshape(len(self.probes), int(printed.sum())))
+    def keep(self, first: int, new: Floats) -> None:
+        """The printed steps of a chunk."""
+        rows = np.concatenate([self.history, new])
+        self.history = rows[len(rows) - HISTORY :]
+        if first >= 0 and self.probes:
+            chunk = Chunk(rows, first, self.h, self.tran.stop_s)
+            table = np.array([p.values(chunk) for p in self.probes])
+            self.printer.take(self.h * np.arange(first, first + len(new)), table)
+        elif first >= 0:
+            self.printer.take(self.h * np.arange(first, first + len(new)), np.zeros((0, len(new))))
 
     def take_slips(self) -> None:
         """Empty the engine's event buffer."""
-        n = int(self.buffer.filled[0])
+        n = self.buffer.filled
         if n:
             self.slips.append((self.buffer.jj[:n].copy(), self.buffer.time[:n].copy(), self.buffer.turns[:n].copy()))
-            self.buffer.filled[0] = 0
+            self.buffer.filled = 0
 
     def result(self, watched: list[int]) -> Transient:
         """The run as a value."""
-        j, counts = self.circuit.junctions, self.state.slips
+        state = self.ladder.states[0]
+        j, counts = self.circuit.junctions, state.slips[:, 0]
+        time, table = self.printer.result()
         labels = [p.label for p in self.probes]
-        table = np.concatenate(self.kept, axis=1)
         weighted = float((counts * j.ic_A).sum())
         return Transient(
-            np.concatenate(self.times), dict(zip(labels, table, strict=True)), self.pulses(watched),
-            dict(zip(j.names, counts.tolist(), strict=True)), self.h, self.steps,
-            Energy(weighted * PHI0_WB, *self.state.work_J.tolist()), len(j), self.circuit.bias_current_A, weighted,
+            time, dict(zip(labels, table, strict=True)), self.pulses(watched),
+            dict(zip(j.names, counts.tolist(), strict=True)), self.h, self.h / 2**self.ladder.finest, self.steps,
+            Energy(weighted * PHI0_WB, *state.work[:, 0].tolist()), len(j), self.circuit.bias_current_A, weighted,
         )  # fmt: skip
 
     def pulses(self, watched: list[int]) -> dict[str, Floats]:
