@@ -51,7 +51,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class NodeEnergy:
-    """A layer's part: RSFQ static and switching, and ERSFQ, in J at 4.2 K over the whole run."""
+    """A layer's part in J at 4.2 K over the whole run: RSFQ static and switching, and ERSFQ by its share of Ic Phi0."""
 
     node: str
     slips: int
@@ -233,6 +233,8 @@ class _Maker:
 
     def nodes(self, counts: Counts) -> tuple[NodeEnergy, ...]:
         slip, bias = self.rsfq.prices[SLIPS], self.rsfq.prices[STATIC]
+        whole = _total(counts, SLIPS)
+        ersfq = self._ersfq(whole)
         out = []
         for node in dict.fromkeys([*counts[SLIPS], *counts[STATIC]]):
             weighted = counts[SLIPS].get(node, 0)
@@ -243,7 +245,7 @@ class _Maker:
                     counts.get("synaptic_events", {}).get(node, 0),
                     _priced(bias, counts[STATIC].get(node, 0)),
                     _priced(slip, weighted),
-                    _slips(self.ersfq, weighted).scaled(self.overhead),
+                    ersfq.scaled(weighted / whole if whole else 0.0),
                 )
             )
         return tuple(out)

@@ -130,6 +130,7 @@ def test_figures_by_hand() -> None:
     assert found.per("ic", "slips") == pytest.approx([ic / 4] * 3)
     assert sum(n.static_J.typical + n.switching_J.typical for n in found.nodes) == pytest.approx(static + ic)
     assert [n.node for n in found.nodes] == ["a", "b"]
+    assert [n.ersfq_J.high for n in found.nodes] == pytest.approx([1.5 * ic, 0.5 * ic])
     with pytest.raises(ValueError, match=r"no figure 'bias' .* there are ic, static"):
         found.figure("bias")
     assert SfqEnergy.from_dict(found.to_dict()) == found
@@ -209,5 +210,14 @@ def test_report_of_an_sfq_run_says_all_of_it() -> None:
         "ERSFQ, line",
     ):
         assert part in text, part
+    parts = [sum(n.ersfq_J.typical for n in found.nodes), found.figure("ersfq").energy_J.typical]
+    assert parts[0] == pytest.approx(parts[1])
+    slips = [r for r in report.machines[0]["pulses"]["rows"]]
+    names = report.machines[0]["pulses"]["junctions"]
+    assert len(names) == 37
+    answers = [r for r in slips if names[int(r[1])] == "B1|X2|XL2N0J"]
+    assert len(answers) == run.y[0].sum() > 0
+    assert 'id="pulses"' in text
+    assert 'id="waveforms"' in text
     again = type(report).from_dict(report.to_dict())
     assert again.sfq(0) == found

@@ -17,7 +17,7 @@ from hardware.energy import Bill
 from hardware.sfq_energy import SfqEnergy
 from sim.compare import accuracy
 from sim.report.layers import layer_rows, network_layers
-from sim.report.traces import rasters, waveforms
+from sim.report.traces import pulses, rasters, waveforms
 from sim.run import Run, versions
 
 FORMAT, VERSION = "spikeport-report", 1
@@ -186,6 +186,7 @@ def _machine(r: MachineResult, labels: npt.NDArray[Any] | None, known: list[dict
         "layers": [dict(row) for row in rows],
         "rasters": rasters(r.run, r.sample),
         "waveforms": waveforms(r.run),
+        "pulses": pulses(r.run),
     } | {k: getattr(r.run, k) for k in RUN_FACTS}
 
 

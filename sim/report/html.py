@@ -118,8 +118,17 @@ def _machine(m: view.Machine, title: str, bill: Bill | None, sources: dict[str, 
         "layers": view.layer_table(m, bill),
         "losses": view.losses(m),
         "waveforms": [(w["name"], svg.waveform(w["time_s"], w["values"], w["unit"])) for w in m["waveforms"]],
+        "pulses": _pulses(m.get("pulses")),
         "dt": si(m["dt_s"], "s", 3),
     }
+
+
+def _pulses(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    if not found:
+        return None
+    counts = {s: sum(r[2] == s for r in found["rows"]) for s in (1, -1)}
+    drawing = svg.pulses(found["junctions"], found["rows"], found["stop_s"])
+    return {"drawing": drawing, "up": counts[1], "down": counts[-1], "more": found["more"]}
 
 
 def _sfq(report: Report, k: int) -> dict[str, Any] | None:

@@ -32,6 +32,8 @@ from sim.sfq.transient import Transient, transient
 
 Progress = Callable[[float], None]
 Array = npt.NDArray[Any]
+DRAWN = 64
+"""Junctions whose slips are kept for drawing."""
 _OWNER = re.compile(r"\|X(I(?=\d)|L\d+(?=N))")
 
 
@@ -46,6 +48,8 @@ def run(
 
     ``probes``: ``"<node>.s"`` spikes per step ``(samples, T, n)``; any trace, ``"P(B1.X1.XL1N0)"`` or ``"I(..)"``, of
     the first sample, with ``time_s``. Without ``x`` and probes: the deck's ``.print`` lines.
+    Probes also hold ``bias_work_J`` and ``heat_J (samples,)`` and, as ``"slips(B1|X1)" (n, 2)``, time in s and sign of
+    the slips of up to DRAWN junctions (the neurons' where there are more) in the first sample that answers.
     Counts: ``junction_switchings``, ``slip_ic_nA``, ``bias_charge_nA_ps``, ``spikes``, ``synaptic_events``.
     Errors: ``ValueError`` for input that is not pulses, a plain deck with ``x``, an unknown probe; ``DeckError``.
     """
@@ -65,10 +69,12 @@ def _plain(circuit: Circuit, x: Array | None, traces: list[str], progress: Progr
         raise ValueError(
             "a deck without '* spikeport' line does not say which source is which input; run it with x=None"
         )
-    done = transient(circuit, watch=(), probes=traces or None, progress=progress)
+    names = circuit.junctions.names[:DRAWN]
+    done = transient(circuit, watch=names, probes=traces or None, progress=progress)
     ledger = _Ledger(circuit, {}, {})
     ledger.add(done)
-    return _run(ledger, np.zeros((1, 1, 0), np.int16), done.steps * done.step_s_used, _shown(done), [done])
+    shown = _shown(done) | _slips(done)
+    return _run(ledger, np.zeros((1, 1, 0), np.int16), done.steps * done.step_s_used, shown, [done])
 
 
 def _wired(
@@ -82,10 +88,12 @@ def _wired(
     pulses = None if x is None else _pulses(wiring, x)
     samples, steps = (1, wiring.steps) if pulses is None else pulses.shape[:2]
     ledger = _Ledger(circuit, wiring.owners, wiring.synapses)
-    watched = [j for js in wiring.neurons.values() for j in js]
+    neurons = [j for js in wiring.neurons.values() for j in js]
+    watched = list(circuit.junctions.names) if circuit.jj_count <= DRAWN else neurons
     spikes = {n: np.zeros((samples, steps, len(js)), np.int16) for n, js in wiring.neurons.items()}
     stop = _stop(wiring, steps)
     shown: dict[str, Array] = {}
+    slips: dict[str, Array] = {}
     runs: list[Transient] = []
     for k in range(samples):
         driven = circuit if pulses is None else _driven(circuit, wiring, pulses[k])
@@ -100,12 +108,15 @@ def _wired(
                 spikes[node][k, :, j] = _binned(done, wiring, name, wiring.latency_s[node][j], steps)
         if wanted:
             shown = _shown(done)
+        if not slips or not spikes[wiring.output_node][:k].any():
+            slips = _slips(done)
         runs.append(replace(done, traces={}, pulses={}))
     if pulses is not None:
         ledger.counts["spikes"][wiring.input_node] = int(pulses.sum())
     for node, s in spikes.items():
         ledger.counts["spikes"][node] = int(s.sum())
     y = spikes[wiring.output_node]
+    shown |= slips
     shown |= {f"{n}.s": s for n, s in spikes.items() if not probes or f"{n}.s" in probes}
     out = _run(ledger, y, wiring.step_s, shown, runs)
     lag = max(wiring.latency_s[wiring.output_node])
@@ -190,6 +201,10 @@ def _stop(wiring: Wiring, steps: int) -> float:
 
 def _shown(done: Transient) -> dict[str, Array]:
     return {"time_s": done.time_s} | dict(done.traces) if done.traces else {}
+
+
+def _slips(done: Transient) -> dict[str, Array]:
+    return {f"slips({name})": rows for name, rows in list(done.pulses.items())[:DRAWN]}
 
 
 def _share(progress: Progress, k: int, samples: int) -> Progress:

@@ -95,7 +95,9 @@ def margins(path: str | Path, rows: Sequence[Any], title: str = "") -> Path:
     ax.axvline(0, color=INK, linewidth=0.8)
     ax.set_yticks(np.arange(len(rows)), [row.name for row in rows], fontsize=8)
     ax.set_ylim(len(rows) - 0.4, -0.6)
-    ax.margins(x=0.12)
+    ends = [100 * (f - 1.0) for r in rows for f in (r.low.works_at, r.high.works_at)]
+    room = 0.1 * (max(ends) - min(ends)) or 1.0
+    ax.set_xlim(min(ends) - room, max(ends) + room)
     ax.grid(axis="x", color=RULE, linewidth=0.7)
     ax.set_axisbelow(True)
     ax.set_xlabel("change that still works, %", color=SOFT, fontsize=9)
