@@ -212,7 +212,7 @@ def test_report_of_an_sfq_run_says_all_of_it() -> None:
         assert part in text, part
     parts = [sum(n.ersfq_J.typical for n in found.nodes), found.figure("ersfq").energy_J.typical]
     assert parts[0] == pytest.approx(parts[1])
-    slips = [r for r in report.machines[0]["pulses"]["rows"]]
+    slips = list(report.machines[0]["pulses"]["rows"])
     names = report.machines[0]["pulses"]["junctions"]
     assert len(names) == 37
     answers = [r for r in slips if names[int(r[1])] == "B1|X2|XL2N0J"]

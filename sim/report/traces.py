@@ -85,12 +85,12 @@ def waveforms(run: Run) -> list[dict[str, Any]]:
 def pulses(run: Run) -> dict[str, Any] | None:
     """``{junctions, more, stop_s, rows}`` of the probes ``"slips(<junction>)"``: rows ``[time_s, row, sign]``.
 
-    At most :data:`MAX_JUNCTIONS` in the order of the probes; ``more`` are left out. None without such probes.
+    At most :data:`MAX_JUNCTIONS`, by instance; ``more`` are left out. None without such probes.
     """
     found = {k[len(SLIPS) : -1]: a for k, a in run.probes.items() if k.startswith(SLIPS) and a.shape[1:] == (2,)}
     if not found:
         return None
-    names = list(found)[:MAX_JUNCTIONS]
+    names = sorted(found, key=lambda n: n.split("|")[::-1])[:MAX_JUNCTIONS]
     rows = [[float(t), k, int(s)] for k, n in enumerate(names) for t, s in found[n]]
     last = max((r[0] for r in rows), default=0.0)
     time = run.probes.get("time_s")

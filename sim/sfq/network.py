@@ -47,9 +47,9 @@ def run(
     """Run ``x (samples, T, *input_shape)`` of 0 and 1, or the deck as it stands (``x=None``, one sample).
 
     ``probes``: ``"<node>.s"`` spikes per step ``(samples, T, n)``; any trace, ``"P(B1.X1.XL1N0)"`` or ``"I(..)"``, of
-    the first sample, with ``time_s``. Without ``x`` and probes: the deck's ``.print`` lines.
+    the first sample that answers (else the first), with ``time_s``. Without ``x`` and probes: the deck's ``.print`` lines.
     Probes also hold ``bias_work_J`` and ``heat_J (samples,)`` and, as ``"slips(B1|X1)" (n, 2)``, time in s and sign of
-    the slips of up to DRAWN junctions (the neurons' where there are more) in the first sample that answers.
+    the slips of up to DRAWN junctions (the neurons' where there are more) in the same sample.
     Counts: ``junction_switchings``, ``slip_ic_nA``, ``bias_charge_nA_ps``, ``spikes``, ``synaptic_events``.
     Errors: ``ValueError`` for input that is not pulses, a plain deck with ``x``, an unknown probe; ``DeckError``.
     """
@@ -95,9 +95,10 @@ def _wired(
     shown: dict[str, Array] = {}
     slips: dict[str, Array] = {}
     runs: list[Transient] = []
+    answered = False
     for k in range(samples):
         driven = circuit if pulses is None else _driven(circuit, wiring, pulses[k])
-        wanted = traces if k == 0 else []
+        wanted = [] if answered else traces
         if pulses is None and not probes:
             wanted = [r.label for r in circuit.requests]
         tell = None if progress is None else _share(progress, k, samples)
@@ -106,10 +107,10 @@ def _wired(
         for node, junctions in wiring.neurons.items():
             for j, name in enumerate(junctions):
                 spikes[node][k, :, j] = _binned(done, wiring, name, wiring.latency_s[node][j], steps)
-        if wanted:
-            shown = _shown(done)
-        if not slips or not spikes[wiring.output_node][:k].any():
-            slips = _slips(done)
+        speaks = bool(spikes[wiring.output_node][k].any())
+        if k == 0 or (speaks and not answered):
+            shown, slips = _shown(done), _slips(done)
+        answered |= speaks
         runs.append(replace(done, traces={}, pulses={}))
     if pulses is not None:
         ledger.counts["spikes"][wiring.input_node] = int(pulses.sum())
