@@ -47,7 +47,7 @@ def run(
     """Run ``x (samples, T, *input_shape)`` of 0 and 1, or the deck as it stands (``x=None``, one sample).
 
     ``probes``: ``"<node>.s"`` spikes per step ``(samples, T, n)``; any trace, ``"P(B1.X1.XL1N0)"`` or ``"I(..)"``, of
-    the first sample that answers (else the first), with ``time_s``. Without ``x`` and probes: the deck's ``.print`` lines.
+    the first sample that answers (else the first), with ``time_s``. Without ``x`` and probes: the ``.print`` lines.
     Probes also hold ``bias_work_J`` and ``heat_J (samples,)`` and, as ``"slips(B1|X1)" (n, 2)``, time in s and sign of
     the slips of up to DRAWN junctions (the neurons' where there are more) in the same sample.
     Counts: ``junction_switchings``, ``slip_ic_nA``, ``bias_charge_nA_ps``, ``spikes``, ``synaptic_events``.
