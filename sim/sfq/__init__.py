@@ -46,7 +46,9 @@ if TYPE_CHECKING:
 _STUDY = {
     "margins": "margins", "optimise": "optimise", "Many": "many", "bench": "bench", "patterns": "bench",
     "Counts": "criterion", "SameSlips": "criterion", "AllOf": "criterion", "Custom": "criterion",
-    "Variable": "optimise",
+    "Variable": "optimise", "montecarlo": "montecarlo", "shmoo": "shmoo", "iv": "iv", "josim_iv": "iv",
+    "stand": "stand", "delays": "timing", "setup_hold": "timing", "dead_time": "timing", "maximum_rate": "timing",
+    "jitter": "timing", "delay_against": "timing",
 }  # fmt: skip
 
 

@@ -10,41 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sim.sfq.circuit import Circuit, Floats
+from sim.sfq.circuit import Circuit
 from sim.sfq.deck import Deck
 from sim.sfq.study.bench import Bench, bench, works
-from sim.sfq.study.criterion import T_TOL_S, Bools, Criterion
+from sim.sfq.study.criterion import T_TOL_S, Criterion
 from sim.sfq.study.many import Many, Progress
 from sim.sfq.study.parameters import Parameter, corners_of, of_instance, parameter
+from sim.sfq.study.section import Section, Side
 from sim.sfq.study.tables import save, text_table
 
 POINTS = 16
 LIMITS = (0.0, 2.5)
 TOLERANCE = 0.005
 """Points of a section, range of factors, and width of the last bracket. Source: docs/sfq.md 6."""
-
-
-@dataclass(frozen=True)
-class Side:
-    """One side: it works up to ``works_at`` and fails at ``fails_at`` (None: works to the limit of the search).
-
-    ``again`` are factors beyond the first failure at which the circuit works again.
-    """
-
-    works_at: float
-    fails_at: float | None
-    again: tuple[float, ...] = ()
-
-    @property
-    def size(self) -> float:
-        """Distance from 1 to the last factor that works."""
-        return abs(self.works_at - 1.0)
 
 
 @dataclass(frozen=True)
@@ -118,42 +102,6 @@ def _again(r: Margin) -> str:
     return " ".join(f"x{f:.3g}" for f in (*r.low.again, *r.high.again))
 
 
-@dataclass
-class _Search:
-    """One side of one parameter: the bracket, from the side that works."""
-
-    column: int
-    limit: float
-    good: float = 1.0
-    bad: float | None = None
-    again: list[float] = field(default_factory=list)
-    tried: Floats = field(default_factory=lambda: np.zeros(0))
-
-    def ask(self, points: int, tolerance: float) -> Floats:
-        """The next factors, from the last that works outwards: to the limit at first, then inside the bracket."""
-        if self.bad is None:
-            self.tried = self.good + (self.limit - self.good) * np.arange(1, points + 1) / points
-        else:
-            n = max(0, min(points, int(np.ceil(abs(self.bad - self.good) / tolerance - 1e-9)) - 1))
-            self.tried = self.good + (self.bad - self.good) * np.arange(1, n + 1) / (n + 1)
-        return self.tried
-
-    def tell(self, right: Bools) -> None:
-        """Shrink the bracket to the first failure."""
-        if not len(right):
-            return
-        wrong = np.flatnonzero(~right)
-        first = int(wrong[0]) if len(wrong) else len(right)
-        if first > 0:
-            self.good = float(self.tried[first - 1])
-        if first < len(right):
-            self.bad = float(self.tried[first])
-            self.again += [float(f) for f in self.tried[first:][right[first:]]]
-
-    def side(self) -> Side:
-        return Side(self.good, self.bad, tuple(sorted(self.again)))
-
-
 def margins(
     source: Deck | Circuit | Bench,
     criterion: Criterion | None = None,
@@ -185,7 +133,7 @@ def margins(
     if not (0 <= low < 1 < high and 0 < tolerance < 1 and points > 1):
         raise ValueError(f"margins: limits {limits}, tolerance {tolerance}, points {points}; need 0 <= low < 1 < high")
     searches = [
-        _Search(k, max(low, 0.0 if p.may_vanish else tolerance) if down else high)
+        Section(1.0, max(low, 0.0 if p.may_vanish else tolerance) if down else high, k)
         for k, p in enumerate(chosen)
         for down in (True, False)
     ]
@@ -215,12 +163,12 @@ def choose(
 
 
 def _rounds(
-    tested: Bench, chosen: Sequence[Parameter], searches: Sequence[_Search], many: Many, points: int, tolerance: float
+    tested: Bench, chosen: Sequence[Parameter], searches: Sequence[Section], many: Many, points: int, tolerance: float
 ) -> int:
     """Search all sides together. Returns the number of corners; the first of all is the circuit itself."""
     runs, share = 0, 0.0
     while True:
-        asked = [s.ask(points, tolerance) if runs == 0 or s.bad is not None else np.zeros(0) for s in searches]
+        asked = [s.ask(points, tolerance) for s in searches]
         count = sum(map(len, asked))
         if not count:
             return runs

@@ -1,0 +1,332 @@
+"""Timing of a cell: delays, dead times, setup and hold, the highest rate, jitter, and delay against a parameter.
+
+    delay         slip of the output junction - last slip of the trigger's junction before it
+    dead time     smallest distance of two arrivals at which every junction slips as often as when they are far apart
+    setup         the same for data before clock, hold for data after it
+
+Source: docs/sfq.md 4.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sim.sfq.batch import BatchRun
+from sim.sfq.circuit import Floats, Ints
+from sim.sfq.corners import Corners
+from sim.sfq.study.parameters import Parameter, corners_of, parameter
+from sim.sfq.study.section import Section
+from sim.sfq.study.stand import RISE_S, Stand, Train
+from sim.sfq.study.tables import save, text_table
+
+POINTS = 16
+TOLERANCE_S = 0.05e-12
+"""Width of the last bracket of a search, half a step of 0.1 ps."""
+
+APART_S = 150e-12
+"""Distance at which two pulses do not feel each other: above ten times the delay of the slowest own cell."""
+
+
+@dataclass(frozen=True)
+class Delays:
+    """Delays (s) of every answer in every corner, ``(corners, answers)``; NaN rows are corners that answered other
+    than the first corner did (as often, for each trigger)."""
+
+    trigger: str
+    output: str
+    delay_s: Floats
+
+    @property
+    def mean_s(self) -> float:
+        """Over all corners and answers."""
+        return float(np.nanmean(self.delay_s))
+
+    @property
+    def jitter_s(self) -> float:
+        """Standard deviation over the corners, averaged over the answers as variances."""
+        return float(np.sqrt(np.nanvar(self.delay_s, axis=0, ddof=1).mean())) if len(self.delay_s) > 1 else 0.0
+
+    @property
+    def lost(self) -> int:
+        """Corners that answered otherwise."""
+        return int(np.isnan(self.delay_s).any(axis=1).sum())
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data."""
+        rows = [[None if np.isnan(d) else float(d) for d in row] for row in self.delay_s]
+        return {
+            "trigger": self.trigger, "output": self.output, "mean_s": self.mean_s, "jitter_s": self.jitter_s,
+            "lost": self.lost, "delay_s": rows,
+        }  # fmt: skip
+
+    def save(self, path: str | Path) -> Path:
+        """Write ``.json`` or ``.csv``: a row a corner."""
+        header = ["corner", *(f"delay_{k}_s" for k in range(self.delay_s.shape[1]))]
+        return save(path, self.to_dict(), header, ((k, *row) for k, row in enumerate(self.delay_s.tolist())))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.trigger} -> {self.output}: {self.mean_s * 1e12:.2f} ps, jitter {self.jitter_s * 1e12:.2f} ps, "
+            f"{len(self.delay_s)} corners ({self.lost} answered otherwise)"
+        )
+
+
+def delays(
+    of: Stand, train: Train, trigger: str, output: str, corners: Corners | None = None, seed: int | None = None
+) -> Delays:
+    """Delay from the trigger's junction to the output's, for one train in every corner (default: one).
+
+    Errors: ``ValueError`` where the first corner gives no answer.
+    """
+    run = of.drive([train], corners or Corners(1), seed)
+    asked, given = of.times(run, trigger), of.times(run, output)
+    answers = int(np.isfinite(given[0]).sum())
+    if not answers:
+        raise ValueError(
+            f"timing: {output} does not answer {trigger} in the nominal run; look at its bias and the train"
+        )
+    last = _last_before(asked, given)
+    good = (np.isfinite(given).sum(axis=1) == answers) & (last == last[0]).all(axis=1)
+    delay = given[:, :answers] - np.take_along_axis(asked, np.maximum(last[:, :answers], 0), axis=1)
+    delay[~good] = np.nan
+    return Delays(trigger, output, delay)
+
+
+def _last_before(asked: Floats, given: Floats) -> Ints:
+    """Index of the last trigger at or before each answer, -1 for none; -1 also where there is no answer."""
+    with np.errstate(invalid="ignore"):
+        return (asked[:, None, :] <= given[:, :, None]).sum(axis=2) - 1
+
+
+def jitter(of: Stand, train: Train, trigger: str, output: str, n: int = 256, seed: int = 1) -> Delays:
+    """Delays with thermal noise in ``n`` corners of one batch; the deck's ``.temp`` makes the noise."""
+    return delays(of, train, trigger, output, Corners(n), seed)
+
+
+@dataclass(frozen=True)
+class DelayCurve:
+    """Mean delay (s) against the factor of a parameter; NaN where the cell does not answer as at the first factor
+    nearest 1."""
+
+    parameter: str
+    factors: Floats
+    delay_s: Floats
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data."""
+        values = [None if np.isnan(d) else float(d) for d in self.delay_s]
+        return {"parameter": self.parameter, "factors": self.factors.tolist(), "delay_s": values}
+
+    def save(self, path: str | Path) -> Path:
+        """Write ``.json`` or ``.csv``."""
+        rows = zip(self.factors.tolist(), self.delay_s.tolist(), strict=True)
+        return save(path, self.to_dict(), ("factor", "delay_s"), rows)
+
+    def __str__(self) -> str:
+        rows = [(f"{f:g}", f"{d * 1e12:.2f}") for f, d in zip(self.factors, self.delay_s, strict=True)]
+        return text_table((self.parameter, "delay ps"), rows)
+
+
+def delay_against(
+    of: Stand, train: Train, trigger: str, output: str, scaled: str | Parameter, factors: Sequence[float]
+) -> DelayCurve:
+    """Delay as a parameter (text as in :mod:`parameters`, ``"I"`` for all biases) is scaled; all in one batch."""
+    x = np.asarray(factors, dtype=np.float64)
+    chosen = parameter(of.circuit, scaled)
+    corners = corners_of(of.circuit, [chosen], np.concatenate([[1.0], x])[:, None])
+    table = delays(of, train, trigger, output, corners).delay_s[1:]
+    return DelayCurve(chosen.name, x, table.mean(axis=1))
+
+
+@dataclass(frozen=True)
+class Closest:
+    """The edge of a search over a time (s): it works at ``works_s``, fails at ``fails_s`` (None: nowhere down to the
+    limit), and works again at ``again_s``. ``at_junctions_s``: the arrivals' distance in the run at ``works_s``."""
+
+    works_s: float
+    fails_s: float | None
+    at_junctions_s: float | None = None
+    again_s: tuple[float, ...] = ()
+
+    @property
+    def time_s(self) -> float:
+        """The distance of the arrivals, or of the sources' pulses where no two arrivals were named."""
+        return self.works_s if self.at_junctions_s is None else self.at_junctions_s
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data."""
+        return dict(vars(self)) | {"time_s": self.time_s}
+
+    def save(self, path: str | Path) -> Path:
+        """Write ``.json`` or ``.csv``."""
+        data = self.to_dict()
+        return save(
+            path, data, list(data), [[" ".join(map(str, v)) if isinstance(v, tuple) else v for v in data.values()]]
+        )
+
+    def __str__(self) -> str:
+        edge = "works throughout" if self.fails_s is None else f"fails at {self.fails_s * 1e12:.2f} ps"
+        return f"{self.time_s * 1e12:.2f} ps (works at {self.works_s * 1e12:.2f} ps, {edge})"
+
+
+def closest(
+    of: Stand,
+    train_of: Callable[[float], Train],
+    apart_s: float,
+    limit_s: float,
+    *,
+    between: tuple[tuple[str, int], tuple[str, int]] | None = None,
+    marks_s: Sequence[float] = (),
+    tolerance_s: float = TOLERANCE_S,
+    points: int = POINTS,
+) -> Closest:
+    """Search the time x of ``train_of(x)`` from ``apart_s``, where all is well, towards ``limit_s``.
+
+    x works if every junction slips as often as at ``apart_s``, in each of the stretches that ``marks_s`` cut the run
+    into. ``between`` names two arrivals (input, which of its slips) whose distance is reported.
+    """
+    search, reference = Section(apart_s, limit_s), np.zeros(0)
+    while True:
+        tried = search.ask(points, tolerance_s)
+        if not len(tried):
+            break
+        run = of.drive([train_of(apart_s), *(train_of(float(x)) for x in tried)], every=True)
+        seen = _slips(run, marks_s)
+        reference = seen[0]
+        search.tell((seen[1:] == reference).all(axis=1))
+    if not reference.any():
+        raise ValueError("timing: no junction slips when the pulses are far apart; look at the biases and sources")
+    side, distance = search.side(), None
+    if between is not None:
+        run = of.drive([train_of(side.works_at)])
+        (a, i), (b, j) = between
+        distance = float(of.times(run, b)[0, j] - of.times(run, a)[0, i])
+    return Closest(side.works_at, side.fails_at, distance, side.again)
+
+
+def _slips(run: BatchRun, marks_s: Sequence[float]) -> Ints:
+    """(corners, stretches x junctions x signs) slips of every junction."""
+    stretch = np.searchsorted(np.asarray(marks_s, dtype=np.float64), run.time_s, side="right")
+    width = 2 * len(run.names) * (len(marks_s) + 1)
+    kind = (stretch * len(run.names) + run.junction) * 2 + (run.sign < 0)
+    return np.bincount(run.corner * width + kind, minlength=run.corners * width).reshape(run.corners, width)
+
+
+def dead_time(
+    of: Stand, first: str, second: str, *, before: Train | None = None, after: Train | None = None,
+    apart_s: float = APART_S, limit_s: float = 0.0, **settings: Any,
+) -> Closest:  # fmt: skip
+    """Smallest time from an arrival at ``first`` to one at ``second`` (may be the same input).
+
+    ``before`` are pulses that prepare the cell's state (times s from the start), ``after`` pulses that ask for it
+    (times from where the second is when it is far off). Settings: those of :func:`closest`.
+    """
+    zero = of.start_s + (_end(before) + apart_s if before else 0.0)
+
+    def train_of(x: float) -> Train:
+        later = _shift(after, zero + apart_s)
+        return _merge(_shift(before, of.start_s), {first: [zero]}, {second: [zero + x]}, later)
+
+    i = len((before or {}).get(first, ()))
+    j = len((before or {}).get(second, ())) + (first == second)
+    return closest(of, train_of, apart_s, limit_s, between=((first, i), (second, j)), **settings)
+
+
+@dataclass(frozen=True)
+class SetupHold:
+    """Data must arrive ``setup_s`` before the clock to be taken by it, ``hold_s`` after it to be left for the next.
+
+    Either may be negative; between the two the cell may do anything.
+    """
+
+    data: str
+    clock: str
+    setup: Closest
+    hold: Closest
+
+    @property
+    def setup_s(self) -> float:
+        """Clock arrival - data arrival at the edge."""
+        return self.setup.time_s
+
+    @property
+    def hold_s(self) -> float:
+        """Data arrival - clock arrival at the edge."""
+        return self.hold.time_s
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data."""
+        both = {"setup_s": self.setup_s, "hold_s": self.hold_s}
+        return {
+            "data": self.data,
+            "clock": self.clock,
+            **both,
+            "setup": self.setup.to_dict(),
+            "hold": self.hold.to_dict(),
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write ``.json`` or ``.csv``."""
+        row = (self.data, self.clock, self.setup_s, self.hold_s)
+        return save(path, self.to_dict(), ("data", "clock", "setup_s", "hold_s"), [row])
+
+    def __str__(self) -> str:
+        return f"{self.data} at {self.clock}: setup {self.setup_s * 1e12:.2f} ps, hold {self.hold_s * 1e12:.2f} ps"
+
+
+def setup_hold(
+    of: Stand, data: str, clock: str, *, before: Train | None = None, apart_s: float = 50e-12,
+    period_s: float = 2 * APART_S, **settings: Any,
+) -> SetupHold:  # fmt: skip
+    """Setup and hold of ``data`` at ``clock``: one pulse of data near the first of two clocks ``period_s`` apart.
+
+    Far before the clock, the data must be taken by it; far after, by the second. What every junction does before and
+    after the second clock is compared with what it does there. ``before`` prepares the cell's state.
+    """
+    first = of.start_s + apart_s + (_end(before) + apart_s if before else 0.0)
+    clocks = [first, first + period_s]
+
+    def train_of(x: float) -> Train:
+        return _merge(_shift(before, of.start_s), {data: [first + x]}, {clock: clocks})
+
+    i, j = (len((before or {}).get(port, ())) for port in (data, clock))
+    mark = [first + period_s / 2]
+    setup = closest(
+        of, lambda x: train_of(-x), apart_s, -apart_s, between=((data, i), (clock, j)), marks_s=mark, **settings
+    )
+    hold = closest(of, train_of, apart_s, -apart_s, between=((clock, j), (data, i)), marks_s=mark, **settings)
+    return SetupHold(data, clock, setup, hold)
+
+
+def maximum_rate(
+    of: Stand, inputs: Sequence[str] | Mapping[str, float], *, pulses: int = 10, slowest_s: float = APART_S,
+    fastest_s: float = RISE_S, **settings: Any,
+) -> Closest:  # fmt: skip
+    """The shortest period (s) of ``pulses`` pulses at each input that every junction answers as at ``slowest_s``.
+
+    ``inputs`` as a mapping gives each input's place in the period, ``{"a": 0.0, "clk": 0.5}``.
+    """
+    phases = inputs if isinstance(inputs, Mapping) else dict.fromkeys(inputs, 0.0)
+
+    def train_of(period: float) -> Train:
+        return {n: [of.start_s + (k + phase) * period for k in range(pulses)] for n, phase in phases.items()}
+
+    return closest(of, train_of, slowest_s, fastest_s, **settings)
+
+
+def _shift(train: Train | None, by: float) -> Train:
+    return {n: [t + by for t in times] for n, times in (train or {}).items()}
+
+
+def _end(train: Train | None) -> float:
+    return max((t for times in (train or {}).values() for t in times), default=0.0)
+
+
+def _merge(*trains: Train) -> Train:
+    names = dict.fromkeys(n for t in trains for n in t)
+    return {n: sorted(x for t in trains for x in t.get(n, ())) for n in names}

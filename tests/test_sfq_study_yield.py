@@ -1,0 +1,143 @@
+"""Monte Carlo and shmoo on a circuit whose limits are known: each corner must be what its own numbers say."""
+
+from __future__ import annotations
+
+import csv
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest, kstest, norm
+from sfq_study_decks import JTL, switch, switches
+
+from sim.sfq import loads
+from sim.sfq.circuit import PerElement
+from sim.sfq.study.montecarlo import MonteCarlo, Spread, montecarlo, spread_of, wilson
+from sim.sfq.study.shmoo import shmoo
+
+
+@pytest.mark.parametrize(("good", "n"), [(0, 10), (10, 10), (63, 64), (500, 1000), (1, 3)])
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+def test_wilson_is_scipys(good: int, n: int, confidence: float) -> None:
+    wanted = binomtest(good, n).proportion_ci(confidence, method="wilson")
+    assert wilson(good, n, confidence) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
+
+
+def test_wilson_of_a_textbook() -> None:
+    """0 of 10 at 95 %: z^2/(n + z^2) = 3.8415/13.8415."""
+    assert wilson(0, 10) == pytest.approx((0.0, 3.841459 / 13.841459), rel=1e-6)
+    for wrong in ((3, 2), (-1, 2), (0, 0)):
+        with pytest.raises(ValueError, match="wilson"):
+            wilson(*wrong)
+
+
+def yields(n: int = 60, **settings: object) -> MonteCarlo:
+    return montecarlo(switch(), switches(), n=n, spread={"B": 0.6}, seed=3, **settings)  # type: ignore[arg-type]
+
+
+def test_each_corner_is_what_its_critical_current_says() -> None:
+    """Works for 0.8 < Ic/100 uA < 1.2; normal with sigma 0.2, that is 68 % of all."""
+    run = yields()
+    assert run.spread.local["junctions"].tolist() == [0.6]
+    factors = np.array([run.corner(k).junctions for k in range(60)]).ravel()
+    clear = (np.abs(factors - 0.8) > 0.01) & (np.abs(factors - 1.2) > 0.01)
+    assert clear.sum() > 50
+    assert (run.works == ((factors > 0.8) & (factors < 1.2)))[clear].all()
+    low, high = run.interval
+    assert low < norm.cdf(1) - norm.cdf(-1) < high
+    assert run.yield_ == run.works.mean()
+
+
+def test_a_corner_depends_on_its_number_alone(tmp_path: Path) -> None:
+    run, file = yields(), tmp_path / "mc.npz"
+    assert yields(7).fails.tolist() == run.fails[:7].tolist()
+    with ThreadPoolExecutor(2) as pool:
+        assert yields(executor=pool, chunk=11).fails.tolist() == run.fails.tolist()
+
+    def stop(part: float) -> None:
+        if part > 0.4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        yields(chunk=10, checkpoint=file, progress=stop)
+    seen: list[float] = []
+    assert yields(chunk=10, checkpoint=file, progress=seen.append).fails.tolist() == run.fails.tolist()
+    assert len(seen) == 3, "30 of 60 were in the file"
+
+
+def test_results_print_and_save(tmp_path: Path) -> None:
+    run = MonteCarlo(np.array([-1, 0, 1, -1]), ("01", "11"), 5, 0.95, Spread({}, {}))
+    assert str(run) == "yield 50.0%, 95% interval 15.0% to 85.0% (2 of 4 corners work)"
+    data = json.loads(run.save(tmp_path / "y.json").read_text())
+    assert data["fails_by_case"] == {"01": 1, "11": 1}
+    assert data["failed_corners"] == [1, 2]
+    with open(run.save(tmp_path / "y.csv")) as text:
+        assert [r["fails_in"] for r in csv.DictReader(text)] == ["", "01", "11", ""]
+
+
+def test_draws_have_their_distribution() -> None:
+    """Local draws: three sigma = spread, or uniform; Kolmogorov and Smirnov at 1 in 1000. Common: equal in a corner."""
+    circuit, ids = loads(JTL).flatten(), np.arange(400)
+    names = circuit.inductors.names
+    scatter = spread_of(circuit, {"L": 0.3, "L1|XA": 0.0}, None, "normal")
+    table = scatter.corners(ids, seed=1).inductors
+    assert table is not None
+    fixed = names.index("L1|XA")
+    assert (table[:, fixed] == 1.0).all()
+    z = (np.delete(table, fixed, axis=1) - 1.0) / 0.1
+    assert kstest(z.ravel(), norm.cdf).pvalue > 1e-3
+    assert np.abs(np.corrcoef(z.T) - np.eye(z.shape[1])).max() < 0.25
+    flat = spread_of(circuit, {"R": 0.2}, None, "uniform").corners(ids, seed=1).resistors
+    assert flat is not None
+    assert kstest(flat.ravel(), "uniform", args=(0.8, 0.4)).pvalue > 1e-3
+    shared = spread_of(circuit, None, {"IC": 0.3}, "normal").corners(ids, seed=1).junctions
+    assert shared is not None
+    assert (shared == shared[:, :1]).all()
+    assert shared.std() == pytest.approx(0.1, rel=0.15)
+    other = scatter.corners(ids, seed=2).inductors
+    assert other is not None
+    assert (other != table).any(axis=1).all()
+    again = scatter.corners(ids[7:9], seed=1).inductors
+    assert again is not None
+    assert (again == table[7:9]).all()
+
+
+def test_spread_of_the_deck_and_wrong_ones() -> None:
+    circuit = switch().flatten()
+    own = PerElement(np.array([0.1]), np.array([0.6]), np.zeros(0), np.zeros(0))
+    run = montecarlo(replace(circuit, spread=own), switches(), n=12, seed=3)
+    assert run.spread.local["resistors"].tolist() == [0.1]
+    assert run.fails.tolist() == yields(12).fails.tolist(), "the shunt does not matter, and draws are its own"
+    with pytest.raises(ValueError, match=r"has no \.spread"):
+        montecarlo(circuit, switches(), n=2)
+    with pytest.raises(ValueError, match="not in"):
+        montecarlo(circuit, switches(), n=2, spread={"B": 1.5})
+    with pytest.raises(ValueError, match="no element fits"):
+        montecarlo(circuit, switches(), n=2, spread={"L": 0.1})
+    with pytest.raises(ValueError, match="is of a kind"):
+        montecarlo(circuit, switches(), n=2, common={"B1": 0.1})
+    with pytest.raises(ValueError, match="distribution"):
+        montecarlo(circuit, switches(), n=2, spread={"B": 0.1}, distribution="flat")
+    with pytest.raises(ValueError, match="at least one corner"):
+        montecarlo(circuit, switches(), n=0, spread={"B": 0.1})
+
+
+def test_shmoo_is_the_region_on_paper(tmp_path: Path) -> None:
+    """Bias x 80 uA, signal y 40 uA, Ic 100 uA: works for 0.8 x < 1 < 0.8 x + 0.4 y."""
+    x, y = np.linspace(0.62, 1.34, 7), np.linspace(0.52, 1.54, 5)
+    found = shmoo(switch(), "I1", "I2", switches(), x_factors=x.tolist(), y_factors=y.tolist())
+    total = 0.8 * x[None, :] + 0.4 * y[:, None]
+    clear = (np.abs(total - 1) > 0.01) & (np.abs(0.8 * x - 1) > 0.01)[None, :]
+    assert clear.sum() > 28
+    assert (found.works == ((0.8 * x < 1)[None, :] & (total > 1)))[clear].all()
+    assert str(found).count("#") - 1 == found.works.sum()
+    with open(found.save(tmp_path / "s.csv")) as text:
+        rows = list(csv.reader(text))
+    assert rows[0][0] == "I2 \\ I1"
+    assert [r[1:] for r in rows[1:]] == found.works.astype(int).astype(str).tolist()
+    assert json.loads(found.save(tmp_path / "s.json").read_text())["works"] == found.works.astype(int).tolist()
+    with pytest.raises(ValueError, match="no factors"):
+        shmoo(switch(), "I1", "I2", switches(), x_factors=[])
