@@ -1,0 +1,290 @@
+"""A netlist as arrays for the compiled engines. Times are whole attoseconds, so that equal paths give equal times.
+
+Ports are numbered instance by instance, inputs apart from outputs, in the order of the cell; a soma has one input for
+each of its branches. Pulses that arrive together are taken in the order of those numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.sfq.pulse.cells import CellError, PulseCell, Transition
+from sim.sfq.pulse.netlist import Instance, Netlist
+
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+Records: TypeAlias = NDArray[np.void]
+
+TICK_S = 1e-18
+"""One attosecond: 2^63 of them are nine seconds."""
+KINDS = {"mealy": 0, "soma": 1, "stochastic": 2}
+POLICY_DROPS, POLICY_KEEPS = 1, 0
+SOMA_NUMBERS = ("theta", "tau", "branches", "floor", "refractory", "late", "late_v")
+
+
+INSTANCE = np.dtype(
+    [("cell", "i8"), ("row", "i8"), ("in_at", "i8"), ("in_end", "i8"), ("out_at", "i8"), ("out_end", "i8"),
+     ("taken_at", "i8"), ("key", "u8")]
+)  # fmt: skip
+"""Index of its cell; row in ``numbers`` or -1; first and end of its inputs and outputs; of its counts; random key."""
+CELL = np.dtype([("kind", "i8"), ("width", "i8"), ("transition_at", "i8")])
+"""Kind, events a state, first transition."""
+TRANSITION = np.dtype([(n, "i8") for n in ("to", "emit_at", "emit_end", "recovery_at", "recovery_end")])
+EMISSION = np.dtype([("out", "i8"), ("delay", "i8"), ("jitter", "f8")])
+RULE = np.dtype([("first", "i8"), ("least", "i8"), ("drops", "b1")])
+INPUT = np.dtype([("owner", "i8"), ("extra", "i8"), ("weight", "f8"), ("rules_at", "i8"), ("rules_end", "i8")])
+"""Instance; how much later its outputs are for this driver; what a pulse adds to a soma; its separations."""
+OUTPUT = np.dtype([("to", "i8"), ("extra", "i8"), ("watched", "b1")])
+"""Input that takes its pulses, or -1; how much later a pulse is for this load."""
+
+
+class Tables(NamedTuple):
+    """What a run reads: records as named above. Few arrays, for compiled calls copy what they are given.
+
+    ``recovery_first`` (recoveries) input; ``recovery_since``, ``recovery_extra`` (recoveries, points) attoseconds.
+    ``numbers`` (somas and stochastic cells, 7): see SOMA_NUMBERS; of a stochastic cell the probability comes first.
+    """
+
+    instances: Records
+    cells: Records
+    transitions: Records
+    emissions: Records
+    rules: Records
+    inputs: Records
+    outputs: Records
+    recovery_first: Ints
+    recovery_since: Ints
+    recovery_extra: Floats
+    numbers: Floats
+
+    @property
+    def counts(self) -> int:
+        """Length of the counts of transitions."""
+        states = self.instances[-1]["cell"]
+        first = self.cells["transition_at"]
+        end = first[states + 1] if states + 1 < len(first) else len(self.transitions)
+        return int(self.instances[-1]["taken_at"] + end - first[states])
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Tables and the names that belong to them. ``sources``: input net to port; ``watch``: net to output port."""
+
+    tables: Tables
+    cells: tuple[PulseCell, ...]
+    transitions: tuple[tuple[Transition, ...], ...]
+    instances: tuple[Instance, ...]
+    ports: tuple[tuple[str, str], ...]
+    sources: Mapping[str, int]
+    watch: Mapping[str, int]
+    passed: tuple[str, ...] = field(default=())
+    """Watched nets that are inputs: what goes in is what is seen."""
+
+
+Corrections: TypeAlias = Mapping[tuple[str, str], tuple[float, float]]
+"""(driver ``CELL.port``, load ``CELL.port``) to how much later (s) the driver slips, and the load after it."""
+
+
+def ticks(seconds: float) -> int:
+    """Whole attoseconds."""
+    return round(seconds / TICK_S)
+
+
+def compile_netlist(
+    netlist: Netlist,
+    watch: Sequence[str] | None = None,
+    *,
+    corrections: Corrections | None = None,
+    temperature_K: float | None = None,
+) -> Compiled:
+    """Number everything. ``watch``: nets whose pulses are kept, default the outputs; ``temperature_K`` of the
+    stochastic cells, default what they were measured at. Errors: CellError of :meth:`Netlist.check`, or naming a net
+    that is not there."""
+    netlist.check()
+    return _Builder(netlist, corrections or {}, temperature_K).build(watch)
+
+
+class _Builder:
+    def __init__(self, netlist: Netlist, corrections: Corrections, temperature_K: float | None) -> None:
+        self.netlist, self.corrections, self.temperature_K = netlist, corrections, temperature_K
+        self.instances = tuple(netlist.instances.values())
+        kinds = {i.cell.name: i.cell for i in self.instances}
+        self.cells = tuple(kinds.values())
+        self.cell_at = {name: k for k, name in enumerate(kinds)}
+        self.transitions = tuple(tuple(c.table()) for c in self.cells)
+
+    def build(self, watch: Sequence[str] | None) -> Compiled:
+        self.number_ports()
+        wanted = list(self.netlist.outputs if watch is None else dict.fromkeys(watch))
+        inputs, outputs = self.lines()
+        seen: dict[str, int] = {}
+        for net in wanted:
+            starts = self.netlist.drivers.get(net, [])
+            if len(starts) > 1 or (not starts and net not in self.netlist.loads):
+                raise CellError(
+                    f"watch {net}: no such line, or a summing node; lines: {_some(self.netlist.drivers)}; inputs: "
+                    f"{_some(self.netlist.inputs)}"
+                )
+            if starts:
+                seen[net] = self.out_at[starts[0]]
+                outputs["watched"][seen[net]] = True
+        rules = self.rules(inputs)
+        instances, numbers = self.per_instance()
+        tables = Tables(instances, *self.per_cell(), rules, inputs, outputs, *self.recoveries(), numbers)
+        sources = {net: self.in_at[self.netlist.loads[net][0]] for net in self.netlist.inputs}
+        return Compiled(
+            tables, self.cells, self.transitions, self.instances, tuple(self.ins), sources, seen,
+            tuple(n for n in wanted if n not in seen),
+        )  # fmt: skip
+
+    def number_ports(self) -> None:
+        """Inputs (name, port) and outputs in order; a soma's branches are its drivers, in order."""
+        self.ins: list[tuple[str, str]] = []
+        self.outs: list[tuple[str, str]] = []
+        self.weights: list[float] = []
+        self.in_at: dict[tuple[str, str], int] = {}
+        self.out_at: dict[tuple[str, str], int] = {}
+        self.branch: dict[tuple[str, str], int] = {}
+        self.index = {i.name: k for k, i in enumerate(self.instances)}
+        self.first_in, self.first_out = [0], [0]
+        for i in self.instances:
+            if i.cell.kind == "soma" and not i.cell.branches:
+                for name, port in self.netlist.drivers.get(i.nets[i.cell.inputs[0]], []):
+                    self.branch[name, port] = len(self.ins)
+                    self.ins.append((i.name, f"{i.cell.inputs[0]} from {name}"))
+                    self.weights.append(self.netlist.instances[name].cell.weight)
+                if len(self.ins) == self.first_in[-1]:
+                    raise CellError(f"{i.name}: a {i.cell.name} without synapses; let SYNP or SYNM drive its input")
+            else:
+                for port in i.cell.inputs:
+                    self.in_at[i.name, port] = len(self.ins)
+                    self.ins.append((i.name, port))
+                    self.weights.append(1.0)
+            for port in i.cell.outputs:
+                self.out_at[i.name, port] = len(self.outs)
+                self.outs.append((i.name, port))
+            self.first_in.append(len(self.ins))
+            self.first_out.append(len(self.outs))
+
+    def lines(self) -> tuple[Records, Records]:
+        """Inputs and outputs: where each output goes, and the extra delays of each pair."""
+        inputs, outputs = np.zeros(len(self.ins), INPUT), np.zeros(len(self.outs), OUTPUT)
+        inputs["owner"], inputs["weight"] = [self.index[n] for n, _ in self.ins], self.weights
+        outputs["to"] = -1
+        for (name, port), k in self.out_at.items():
+            instance = self.netlist.instances[name]
+            ends = self.netlist.loads.get(instance.nets[port], [])
+            driver = f"{instance.cell.name}.{port}"
+            if not ends:
+                outputs["extra"][k] = ticks(self.corrections.get((driver, "END"), (0.0, 0.0))[0])
+                continue
+            to = outputs["to"][k] = self.branch.get((name, port), self.in_at.get(ends[0], -1))
+            outputs["extra"][k], inputs["extra"][to] = self.correction(driver, ends[0])
+        for net in self.netlist.inputs:
+            end = self.netlist.loads[net][0]
+            inputs["extra"][self.in_at[end]] = self.correction("SOURCE", end)[1]
+        return inputs, outputs
+
+    def correction(self, driver: str, end: tuple[str, str]) -> tuple[int, int]:
+        load = f"{self.netlist.instances[end[0]].cell.name}.{end[1]}"
+        later, after = self.corrections.get((driver, load), (0.0, 0.0))
+        return ticks(later), ticks(after)
+
+    def per_instance(self) -> tuple[Records, Floats]:
+        """Instances, and the numbers of somas and stochastic cells."""
+        out = np.zeros(len(self.instances), INSTANCE)
+        out["cell"] = [self.cell_at[i.cell.name] for i in self.instances]
+        out["key"] = [stream(i.name) for i in self.instances]
+        out["in_at"], out["in_end"] = self.first_in[:-1], self.first_in[1:]
+        out["out_at"], out["out_end"] = self.first_out[:-1], self.first_out[1:]
+        sizes = np.array([len(t) for t in self.transitions])[out["cell"]]
+        out["taken_at"] = np.cumsum(sizes) - sizes
+        rows: list[list[float]] = []
+        for k, i in enumerate(self.instances):
+            out["row"][k] = -1 if i.cell.kind == "mealy" else len(rows)
+            if i.cell.kind == "soma":
+                rows.append(self.soma(i, self.first_in[k + 1] - self.first_in[k]))
+            elif i.cell.kind == "stochastic":
+                rows.append([self.probability(i)] + [0.0] * (len(SOMA_NUMBERS) - 1))
+        return out, np.array(rows, np.float64).reshape(len(rows), len(SOMA_NUMBERS))
+
+    def soma(self, i: Instance, branches: int) -> list[float]:
+        """The numbers of a soma. Errors: CellError for a bias that leaves no threshold, or too many branches."""
+        m = i.cell.membrane
+        if m is None:
+            raise CellError(f"{i.name}: {i.cell.name} is a soma without a membrane")
+        try:
+            found = m.row(i.cell.branches or branches)
+        except CellError as error:
+            raise CellError(f"{i.name}: {error}") from None
+        bias = i.currents.get("bias", m.bias_A)
+        if bias >= found.ic_A:
+            raise CellError(
+                f"{i.name}: bias {bias * 1e6:g} uA is not below the critical {found.ic_A * 1e6:.1f} uA of a soma with "
+                f"{branches} branches, which then fires by itself; lower it"
+            )
+        back = (found.ic_A + bias) * m.back / found.pulse_A
+        return [
+            found.threshold(bias), found.tau_s / TICK_S, float(i.cell.branches or branches), -back,
+            float(ticks(m.refractory_s)), m.late_s / TICK_S, m.late_v,
+        ]  # fmt: skip
+
+    def probability(self, i: Instance) -> float:
+        chance = i.cell.chance
+        if chance is None or len(i.currents) != 1:
+            raise CellError(f"{i.name}: a stochastic cell needs one weight current at {i.cell.controls}")
+        return chance.probability(next(iter(i.currents.values())), self.temperature_K)
+
+    def per_cell(self) -> tuple[Records, Records, Records]:
+        """Cells, transitions, emissions."""
+        cells, rows, emits, recoveries = [], [], [], 0
+        for c, table in zip(self.cells, self.transitions, strict=True):
+            states = {s: k for k, s in enumerate(c.states)}
+            cells.append((KINDS[c.kind], len(c.events), len(rows)))
+            for t in table:
+                first, more = len(emits), recoveries
+                emits += [(c.outputs.index(e.out), ticks(e.delay_s), e.jitter_s / TICK_S) for e in t.emits]
+                recoveries += len(t.recoveries)
+                rows.append((states[t.to], first, len(emits), more, recoveries))
+        return np.array(cells, CELL), np.array(rows, TRANSITION), np.array(emits, EMISSION)
+
+    def recoveries(self) -> tuple[Ints, Ints, Floats]:
+        """Inputs, times and extra delays, in the order of the transitions."""
+        pairs = [(c, r) for c, ts in zip(self.cells, self.transitions, strict=True) for t in ts for r in t.recoveries]
+        first = np.array([c.inputs.index(r.first) for c, r in pairs], np.int64)
+        width = 1 + max((len(r.since_s) for _, r in pairs), default=0)
+        since, extra = np.zeros((len(pairs), width), np.int64), np.zeros((len(pairs), width))
+        for k, (_, r) in enumerate(pairs):
+            since[k] = ticks(r.since_s[-1])
+            since[k, : len(r.since_s)] = [ticks(x) for x in r.since_s]
+            extra[k, : len(r.since_s)] = [x / TICK_S for x in r.extra_s]
+        return first, since, extra
+
+    def rules(self, inputs: Records) -> Records:
+        """Separations cell by cell and input by input; ``inputs`` get where theirs are."""
+        rows: list[tuple[int, int, bool]] = []
+        at: dict[tuple[str, str], tuple[int, int]] = {}
+        for c in self.cells:
+            for port in c.inputs:
+                mine = [s for s in c.separations if s.then == port]
+                at[c.name, port] = (len(rows), len(rows) + len(mine))
+                rows += [(c.inputs.index(s.first), ticks(s.least_s), s.drops) for s in mine]
+        for (name, port), k in self.in_at.items():
+            inputs["rules_at"][k], inputs["rules_end"][k] = at[self.netlist.instances[name].cell.name, port]
+        return np.array(rows, RULE)
+
+
+def stream(name: str) -> int:
+    """64 bits of a name: the key of an instance's random numbers, whatever else is in the netlist."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+def _some(names: Any) -> str:
+    listed = list(names)
+    return ", ".join(listed[:6]) + (" .." if len(listed) > 6 else "")
