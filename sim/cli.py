@@ -13,9 +13,11 @@ import typer
 from export.package import PackageError, write_npz
 from hardware.energy import Span
 from sim import engines
+from sim.bar import Bar
 from sim.lava.cli import app as lava
 from sim.loop_cli import add_to as add_loop
 from sim.nir_cli import Discretization, Dt, Fires, Float32, Reset, nir_options
+from sim.sfq_cli import app as sfq
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,6 +32,7 @@ app = typer.Typer(
 )
 
 app.add_typer(lava, name="lava")
+app.add_typer(sfq, name="sfq")
 
 Out = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 
@@ -139,7 +142,7 @@ def run(
     x, labels = (None, None) if input is None else read_input(input, _input_rank(kind, loaded), steps)
     if samples and x is not None:
         x, labels = x[:samples], None if labels is None else labels[:samples]
-    with _bar(f"{on}") as progress:
+    with Bar(on) as progress:
         done = engines.run(loaded, x, on, labels=labels, progress=progress)
     done.save(output)
     typer.echo(
@@ -250,25 +253,6 @@ def _need(module: str, extra: str) -> None:
 
     if importlib.util.find_spec(module) is None:
         raise ValueError(f"this command needs {module}: pip install 'spikeport[{extra}]'")
-
-
-class _bar:
-    """A progress bar as a ``progress(share)`` callback; silent where the output is no terminal."""
-
-    def __init__(self, label: str) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), transient=True
-        )
-        self.task = self.bar.add_task(label, total=1.0)
-
-    def __enter__(self) -> engines.Progress:
-        self.bar.start()
-        return lambda share: self.bar.update(self.task, completed=share)
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
 
 
 def main() -> None:

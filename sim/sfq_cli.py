@@ -1,0 +1,179 @@
+"""``spikeport sfq``: a deck run, compared, varied; thin, as every command of ``spikeport``. Nothing heavy at import."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sim.bar import Bar
+from sim.sfq_study_cli import add_to as add_study
+from sim.sfq_study_cli import seconds
+
+if TYPE_CHECKING:
+    from sim.sfq import Transient
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Superconducting circuits at junction level: JoSIM decks in, pulses, margins and yield out.\n\n"
+    "The whole way: spikeport sfq run jtl.cir -o jtl.csv --png jtl.png; "
+    "spikeport sfq compare jtl.csv josim.csv; spikeport sfq margins jtl.cir --watch B1.X2 -o margins.json.",
+)
+
+Deck = Annotated[Path, typer.Argument(help="A JoSIM or WRspice deck.")]
+Step = Annotated[str, typer.Option(help="Step in s, as in 0.1p; default the deck's .tran.")]
+Stop = Annotated[str, typer.Option(help="End in s, as in 1n; default the deck's .tran.")]
+
+
+@app.command()
+def run(
+    deck: Deck,
+    output: Annotated[
+        list[Path] | None, typer.Option("-o", "--output", help="Traces: .csv, .dat or .raw by the name; repeatable.")
+    ] = None,
+    step: Step = "",
+    stop: Stop = "",
+    startup: Annotated[
+        str, typer.Option(help="op (operating point), josim (settle as JoSIM does) or none; default the deck's.")
+    ] = "",
+    corrector: Annotated[int, typer.Option(help="Repeats of each step with the sine at the solved phase.", min=0)] = 0,
+    check_step: Annotated[
+        bool, typer.Option("--check-step", help="Run again at half the step and print the largest shift of a pulse.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="Seed of the noise; default the deck's, or 0.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw the traces (.png, .svg or .pdf).")] = None,
+    pulses: Annotated[Path | None, typer.Option(help="Draw the pulses of all junctions.")] = None,
+) -> None:
+    """Simulate a deck; write what its .print asks for, in JoSIM's CSV form; print pulses and energy.
+
+    Traces after a .file line go to that file in the folder of the deck's output.
+
+    Example: spikeport sfq run xor.cir -o xor.csv --png xor.png
+    """
+    from sim.sfq import load
+
+    circuit = load(deck).flatten()
+    how: dict[str, Any] = {"h": seconds("--step", step), "t_stop": seconds("--stop", stop), "seed": seed}
+    how |= {"startup": _one_of("--startup", startup, ("op", "josim", "none")), "corrector": corrector}
+    with _stoppable(), Bar(deck.name) as progress:
+        done = _simulated(circuit, progress, **how)
+        half = _simulated(circuit, progress, **how | {"h": done.step_s_used / 2}) if check_step else None
+    for path in output or ():
+        for file in write_traces(path, done, circuit):
+            typer.echo(f"wrote {file}")
+    if png is not None or pulses is not None:
+        from sim.sfq import plots
+
+        if png is not None:
+            typer.echo(f"wrote {plots.waveforms(png, done.time_s, done.traces, deck.name)}")
+        if pulses is not None:
+            typer.echo(f"wrote {plots.pulses(pulses, done.pulses, done.steps * done.step_s_used, deck.name)}")
+    for line in summary(done):
+        typer.echo(line)
+    if half is not None:
+        typer.echo(step_check(done, half))
+
+
+def _simulated(circuit: Any, progress: Any, **how: Any) -> Transient:
+    from sim.sfq import transient
+
+    return transient(circuit, progress=progress, **how)
+
+
+def write_traces(path: Path, done: Transient, circuit: Any) -> list[Path]:
+    """What is printed without ``.file`` to ``path``, the rest to its files beside ``path``; the files written.
+
+    Errors: ``TraceError`` for another suffix than .csv, .dat and .raw, ``ValueError`` for a file outside the folder.
+    """
+    from sim.sfq import output
+
+    groups: dict[Path, dict[str, Any]] = {path: {}}
+    for request in circuit.requests:
+        if request.label not in done.traces:
+            continue  # names nothing; transient has warned of it
+        file = path
+        if request.file:
+            file = path.parent / request.file
+            if not file.resolve().is_relative_to(path.parent.resolve()):
+                raise ValueError(f".file {request.file}: leads out of {path.parent}; give a name inside the folder")
+        groups.setdefault(file, {})[request.label] = done.traces[request.label]
+    if not any(groups.values()):
+        raise ValueError("the deck prints nothing; add a line such as .print P(B1.X1)")
+    return [output.write_csv(file, done.time_s, traces) for file, traces in groups.items() if traces]
+
+
+def summary(done: Transient) -> list[str]:
+    """Two lines: size, steps and pulses; energy."""
+    from sim.report.units import si
+
+    slips, e = sum(done.slips.values()), done.energy
+    return [
+        f"{done.jj_count} junctions, {done.steps} steps of {si(done.step_s_used, 's')}, {slips} slips of 2 pi",
+        f"energy: Ic Phi0 {si(e.ic_phi0_J, 'J')}, bias work {si(e.bias_J, 'J')}, heat {si(e.dissipated_J, 'J')}; "
+        f"bias {si(done.bias_current_A, 'A')}",
+    ]
+
+
+def step_check(done: Transient, half: Transient) -> str:
+    """The largest shift of a pulse between two steps, or where their numbers differ."""
+    worst, where = 0.0, ""
+    for name, rows in done.pulses.items():
+        other = half.pulses[name]
+        if len(rows) != len(other) or (rows[:, 1] != other[:, 1]).any():
+            return f"step check: {name} slips {len(rows)} times, at half the step {len(other)}: take a smaller step"
+        shift = float(abs(rows[:, 0] - other[:, 0]).max()) if len(rows) else 0.0
+        if shift > worst:
+            worst, where = shift, name
+    if not where:
+        return "step check: no pulse moves"
+    return f"step check: same pulses at half the step; the largest shift is {worst * 1e12:.3f} ps ({where})"
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Traces: .csv (.gz), .dat or .raw.")],
+    b: Annotated[Path, typer.Argument(help="Traces of the same deck, of this or another simulator.")],
+    tolerance: Annotated[
+        float | None, typer.Option(help="Exit code 1 where a difference is above it.", min=0.0)
+    ] = None,
+    relative_above: Annotated[
+        float, typer.Option(help="Values above it are compared relative to it; phases have 7 digits.", min=0.0)
+    ] = float("inf"),
+) -> None:
+    """Align two files on their time columns; print the largest difference of each column.
+
+    Example: spikeport sfq compare ours.csv josim.csv --tolerance 1e-6 --relative-above 1
+    """
+    from sim.sfq import output
+
+    found = output.compare(output.read_csv(a), output.read_csv(b), relative_above)
+    width = max(map(len, found))
+    for name, difference in found.items():
+        over = "  above the tolerance" if tolerance is not None and not difference <= tolerance else ""
+        typer.echo(f"{name:<{width}}  {difference:.3e}{over}")
+    if tolerance is not None and not all(d <= tolerance for d in found.values()):
+        raise typer.Exit(1)
+
+
+def _one_of(option: str, text: str, names: tuple[str, ...]) -> str | None:
+    if text and text not in names:
+        raise ValueError(f"{option} {text}: must be {', '.join(names)}")
+    return text or None
+
+
+class _stoppable:
+    """Ctrl-C says what it left and ends with 130: files are written beside and renamed, so none is half written."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            print("spikeport: stopped; nothing was written", file=sys.stderr)
+            raise SystemExit(130)
+
+
+add_study(app)

@@ -1,0 +1,263 @@
+"""``spikeport sfq margins|mc|shmoo|iv``: many variants of a circuit, with a bar; stopped, the same command goes on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sim.bar import Bar
+
+Decks = Annotated[
+    list[Path], typer.Argument(help="The deck; several decks are patterns of one circuit that must all be right.")
+]
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Results: .json or .csv.")]
+Watch = Annotated[
+    list[str] | None, typer.Option(help="A junction whose slips must stay as they are, B1.X2; repeatable. Default all.")
+]
+Count = Annotated[
+    list[str] | None,
+    typer.Option(help="Slips that are right instead, B1.X2=3: or =0 or =3:9, commas between; one for each deck."),
+]
+TimeTolerance = Annotated[float, typer.Option("--t-tol", help="How far a slip may move, ps.", min=0.0)]
+Step = Annotated[str, typer.Option(help="Step in s, as in 0.1p; default the deck's .tran.")]
+Stop = Annotated[str, typer.Option(help="End in s, as in 1n; default the deck's .tran.")]
+Png = Annotated[Path | None, typer.Option(help="Draw it (.png, .svg or .pdf).")]
+Workers = Annotated[int, typer.Option(help="Processes; 0 works in this one, with all cores.", min=0)]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the commands on ``app``."""
+    app.command()(margins)
+    app.command("mc")(montecarlo)
+    app.command()(shmoo)
+    app.command()(iv)
+
+
+def margins(
+    deck: Decks,
+    output: Output = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", help="I, L, IC, R, an element (L1.X1) or a pattern (L*.XF); repeatable."),
+    ] = None,
+    cell: Annotated[str | None, typer.Option(help="Also each element of this instance, XM.")] = None,
+    watch: Watch = None,
+    count: Count = None,
+    t_tol: TimeTolerance = 5.0,
+    step: Step = "",
+    stop: Stop = "",
+    png: Png = None,
+    workers: Workers = 0,
+) -> None:
+    """How far each parameter can be scaled before the circuit fails; the most critical first.
+
+    Right is: the watched junctions slip as in the deck as it stands, or as often as --count says.
+
+    Example: spikeport sfq margins xor_01.cir xor_11.cir --count B1.X2.XY2=3: --count B1.X2.XY2=0 --png margins.png
+    """
+    from sim.sfq.study.margins import margins as find
+
+    tested = _tested(deck, watch, count, t_tol, step, stop)
+    with _work(deck, "margins", output, workers) as how:
+        found = find(**tested, parameters=parameter, cell=cell, **how)
+    _done(found, output)
+    if png is not None:
+        from sim.sfq import plots
+
+        title = f"{deck[0].name}: critical margin {found.critical.critical:.1%} ({found.critical.name})"
+        typer.echo(f"wrote {plots.margins(png, found.rows, title)}")
+
+
+def montecarlo(
+    deck: Decks,
+    output: Output = None,
+    n: Annotated[int, typer.Option("-n", help="Corners.", min=1)] = 1000,
+    spread: Annotated[
+        list[str] | None,
+        typer.Option(help="Relative, three sigma: L=0.1, B=0.1, R=0.1, L1.X1=0.2; default the deck's .spread."),
+    ] = None,
+    common: Annotated[
+        list[str] | None, typer.Option(help="The same for all of a kind in a corner: L=0.05; repeatable.")
+    ] = None,
+    distribution: Annotated[str, typer.Option(help="normal (three sigma = the spread) or uniform.")] = "normal",
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 1,
+    noise: Annotated[bool, typer.Option("--noise", help="Thermal noise of its own in each corner.")] = False,
+    watch: Watch = None,
+    count: Count = None,
+    t_tol: TimeTolerance = 5.0,
+    step: Step = "",
+    stop: Stop = "",
+    workers: Workers = 0,
+) -> None:
+    """Yield: the share of corners that work when every element scatters, with Wilson's interval.
+
+    Example: spikeport sfq mc xor_01.cir --spread L=0.1 --spread B=0.1 --spread R=0.1 --count B1.X2.XY2=3: -n 1000
+    """
+    from sim.sfq.study.montecarlo import montecarlo as scatter
+
+    tested = _tested(deck, watch, count, t_tol, step, stop)
+    local = None if spread is None else _numbers("--spread", spread)
+    with _work(deck, "mc", output, workers) as how:
+        found = scatter(
+            **tested, n=n, spread=local, common=_numbers("--common", common or []), distribution=distribution,
+            seed=seed, noise=noise, **how,
+        )  # fmt: skip
+    _done(found, output)
+
+
+def shmoo(
+    deck: Decks,
+    x: Annotated[str, typer.Option(help="Parameter to the right: I, L, IC, R, L1.X1.")] = "I",
+    y: Annotated[str, typer.Option(help="Parameter upwards.")] = "IC",
+    x_range: Annotated[str, typer.Option(help="Factors LOW:HIGH:POINTS.")] = "0.5:1.5:21",
+    y_range: Annotated[str, typer.Option(help="Factors LOW:HIGH:POINTS.")] = "0.5:1.5:21",
+    output: Output = None,
+    watch: Watch = None,
+    count: Count = None,
+    t_tol: TimeTolerance = 5.0,
+    step: Step = "",
+    stop: Stop = "",
+    png: Png = None,
+    workers: Workers = 0,
+) -> None:
+    """Where a circuit works over a grid of two parameters; printed as a map.
+
+    Example: spikeport sfq shmoo jtl.cir --watch B1.X2.XQ --x I --y L --png shmoo.png
+    """
+    from sim.sfq.study.shmoo import shmoo as sweep
+
+    tested = _tested(deck, watch, count, t_tol, step, stop)
+    across, up = _range("--x-range", x_range), _range("--y-range", y_range)
+    with _work(deck, "shmoo", output, workers) as how:
+        found = sweep(x=x, y=y, **tested, x_factors=across, y_factors=up, **how)
+    _done(found, output)
+    if png is not None:
+        from sim.sfq import plots
+
+        drawn = plots.shmoo(png, found.x_factors, found.y_factors, found.works, found.x, found.y)
+        typer.echo(f"wrote {drawn}")
+
+
+def iv(deck: Decks) -> None:
+    """IV."""
+    raise NotImplementedError
+
+
+def _tested(
+    decks: list[Path], watch: list[str] | None, count: list[str] | None, t_tol: float, step: str, stop: str
+) -> dict[str, Any]:
+    """Arguments of a study: one deck and its criterion, or a bench of several patterns, each with its own."""
+    from sim.sfq import load
+    from sim.sfq.study.bench import patterns
+
+    counts = [_counts(text) for text in count or []]
+    if len(counts) > 1 and len(counts) != len(decks):
+        raise ValueError(f"--count is given {len(counts)} times for {len(decks)} decks; give one, or one for each deck")
+    how: dict[str, Any] = {"h": seconds("--step", step), "t_stop": seconds("--stop", stop)}
+    how |= {"watch": watch, "t_tol_s": t_tol * 1e-12}
+    if len(decks) == 1:
+        return {"source": load(decks[0]), "criterion": counts[0] if counts else None, **how}
+    names = [f"{k + 1} {d.stem}" for k, d in enumerate(decks)]
+    wanted = {n: counts[k if len(counts) > 1 else 0] for k, n in enumerate(names)} if counts else None
+    return {"source": patterns(dict(zip(names, map(load, decks), strict=True)), wanted, **how)}
+
+
+def _counts(text: str) -> Any:
+    """``B1.X2=3:,B1.X5=0`` as a criterion. Errors: ``ValueError`` with the form."""
+    from sim.sfq.study.criterion import Counts
+
+    ranges: dict[str, tuple[float, float]] = {}
+    for part in text.split(","):
+        name, _, bounds = part.partition("=")
+        low, colon, high = bounds.partition(":")
+        try:
+            first = int(low or 0)
+            last = (int(high) if high else float("inf")) if colon else first
+        except ValueError:
+            raise ValueError(f"--count {part}: write JUNCTION=N, =LOW:HIGH, =LOW: or =:HIGH, as in B1.X2=3:") from None
+        if not name or not bounds or not 0 <= first <= last:
+            raise ValueError(f"--count {part}: write JUNCTION=N, =LOW:HIGH, =LOW: or =:HIGH, as in B1.X2=3:")
+        ranges[name] = (first, last)
+    return Counts(ranges)
+
+
+def _numbers(option: str, texts: list[str]) -> dict[str, float]:
+    """``L=0.1`` as a number by name. Errors: ``ValueError`` naming the option."""
+    out = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            out[name] = float(number)
+        except ValueError:
+            out = {}
+        if not name or name not in out:
+            raise ValueError(f"{option} {text}: write NAME=NUMBER, as in L=0.1")
+    return out
+
+
+def _range(option: str, text: str) -> list[float]:
+    """``0.5:1.5:21`` as factors. Errors: ``ValueError`` naming the option."""
+    parts = text.split(":")
+    try:
+        low, high, points = float(parts[0]), float(parts[1]), int(parts[2])
+    except (ValueError, IndexError):
+        points = 0
+    if len(parts) != 3 or points < 1 or not 0 <= low <= high:
+        raise ValueError(f"{option} {text}: write LOW:HIGH:POINTS, as in 0.5:1.5:21")
+    return [low + (high - low) * k / max(1, points - 1) for k in range(points)]
+
+
+def seconds(option: str, text: str) -> float | None:
+    """``0.1p`` as a deck says it, in s; None for nothing. Errors: ``ValueError`` naming the option."""
+    if not text:
+        return None
+    from sim.sfq.expr import ExprError, evaluate
+
+    try:
+        value = evaluate(text.upper())
+    except ExprError as error:
+        raise ValueError(f"{option} {text}: {error}; write seconds as in 0.1p or 1e-13") from None
+    if not 0.0 < value < float("inf"):
+        raise ValueError(f"{option} {text}: must be above 0 s")
+    return value
+
+
+def _done(found: Any, output: Path | None) -> None:
+    typer.echo(str(found))
+    if output is not None:
+        typer.echo(f"wrote {found.save(output)}")
+
+
+class _work:
+    """Bar, processes and checkpoint of a study; ``with _work(..) as how`` gives the study's keyword arguments.
+
+    With an output, what is done is kept beside it until the study is complete, and the same command goes on from there.
+    """
+
+    def __init__(self, decks: list[Path], label: str, output: Path | None, workers: int) -> None:
+        if output is not None and output.suffix not in (".json", ".csv"):
+            raise ValueError(f"{output}: results are saved as .json or .csv; choose one by the file's name")
+        self.bar = Bar(f"{label} {decks[0].name}")
+        self.kept = None if output is None else output.with_name(output.name + ".work.npz")
+        self.pool: Any = ProcessPoolExecutor(workers) if workers else nullcontext()
+
+    def __enter__(self) -> dict[str, Any]:
+        executor: Executor | None = self.pool.__enter__()
+        progress: Callable[[float], None] = self.bar.__enter__()
+        return {"executor": executor, "progress": progress, "checkpoint": self.kept}
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        self.bar.__exit__()
+        self.pool.__exit__(kind, *rest)
+        if kind is KeyboardInterrupt:
+            again = "; the same command goes on" if self.kept is not None else "; give -o to be able to go on"
+            print(f"spikeport: stopped{again}", file=sys.stderr)
+            raise SystemExit(130)
+        if kind is None and self.kept is not None:
+            self.kept.unlink(missing_ok=True)
