@@ -22,13 +22,14 @@ from sim.sfq.deck import load as load
 from sim.sfq.deck import loads as loads
 from sim.sfq.errors import DeckError as DeckError
 from sim.sfq.errors import DeckWarning as DeckWarning
+from sim.sfq.fast import engine as compiled  # noqa: F401
 from sim.sfq.output import TraceError as TraceError
 from sim.sfq.output import compare as compare
 from sim.sfq.output import read_csv as read_csv
 from sim.sfq.output import write_csv as write_csv
 from sim.sfq.transient import Energy as Energy
 from sim.sfq.transient import Transient as Transient
-from sim.sfq.transient import compiled as compiled
+from sim.sfq.transient import check_step as check_step
 from sim.sfq.transient import transient as transient
 
 if TYPE_CHECKING:

@@ -6,17 +6,25 @@ run.count("B1|X2")          # (1000,) pulses
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from sim.sfq.circuit import Circuit, Floats, Ints
-from sim.sfq.corners import Corners, one
+from sim.sfq.constants import PHI0_WB
+from sim.sfq.corners import Corners
 from sim.sfq.deck import Deck
 from sim.sfq.errors import NOWHERE, DeckError
-from sim.sfq.transient import Transient, transient
+from sim.sfq.lanes import Job, Part, run_block
+from sim.sfq.layout import lay_out
+from sim.sfq.native import LANES
+from sim.sfq.requests import parse_request
+from sim.sfq.system import coupled_groups
+from sim.sfq.transient import Startup, run_times, watched_junctions
 
 Progress = Callable[[float], None]
 
@@ -26,8 +34,8 @@ class BatchRun:
     """What happened in each corner. Arrays have corners first.
 
     Slips of all junctions that are watched, one row each, ordered by corner, junction and time: ``corner``,
-    ``junction`` (index into ``names``, the watched junctions), ``time_s``, ``sign``. ``slips`` (corners, all
-    junctions of the circuit) counts them without sign. ``traces`` are (corners, times). ``energy_J`` by the names of
+    ``junction`` (index into ``names``, the watched junctions), ``time_s``, ``sign``. ``slips`` (corners, all junctions of the
+    circuit) counts them without sign. ``traces`` are (corners, times). ``energy_J`` by the names of
     :class:`sim.sfq.transient.Energy`, (corners,). ``step_s_used`` (corners,).
     """
 
@@ -75,36 +83,84 @@ def batch(
     watch: Iterable[str] | None = None,
     probes: Sequence[str] = (),
     seed: int | None = None,
-    startup: Literal["op", "josim", "none"] = "op",
+    startup: Startup | None = None,
+    energy: bool = False,
     threads: int = 0,
     progress: Progress | None = None,
 ) -> BatchRun:
     """Simulate ``corners`` of a circuit (a number: that many alike, which differ by their noise).
 
-    ``h``, ``t_stop`` (s) replace the deck's ``.tran``; ``watch`` as in :func:`transient`; ``probes`` are traces.
-    ``seed`` of the noise: with one seed, a corner's result depends on nothing but its own number. ``threads``: 0 takes
-    all cores. Raises DeckError and ``ValueError`` for corners that do not fit.
+    Corners go through the kernel LANES at a time; a corner whose junctions ask for a smaller step is run again by
+    itself. A corner's result depends on nothing but the corner: not on the others, their order or the threads.
+    ``h``, ``t_stop`` (s) replace the deck's ``.tran``; ``watch``, ``probes`` and ``startup`` as in
+    :func:`sim.sfq.transient.transient`, ``seed`` of the noise; ``energy`` also adds up work and heat (a third more
+    time). ``threads``: 0 takes all cores.
+
+    Raises DeckError, and ``ValueError`` for corners that do not fit.
     """
     circuit = source.flatten() if isinstance(source, Deck) else source
     corners = Corners(corners) if isinstance(corners, int) else corners
     corners.check(circuit)
-    del startup, threads, seed
-    runs: list[Transient] = []
-    for k in range(corners.count):
-        runs.append(transient(one(circuit, corners, k), h=h, t_stop=t_stop, watch=watch, probes=list(probes)))
-        if progress is not None:
-            progress((k + 1) / corners.count)
-    return _collect(runs)
+    tran, begin = run_times(circuit, h, t_stop, startup)
+    watched = watched_junctions(circuit, watch)
+    job = Job(
+        circuit, lay_out(circuit, coupled_groups(circuit)), tran, begin, [parse_request(p, NOWHERE) for p in probes],
+        (circuit.seed or 0) if seed is None else seed, energy,
+    )  # fmt: skip
+    blocks = [slice(k, min(k + LANES, corners.count)) for k in range(0, corners.count, LANES)]
+    tell = _Share(len(blocks), progress)
+    workers = min(threads or os.cpu_count() or 1, len(blocks))
+
+    def one_block(at: slice) -> Part:
+        return run_block(job, corners.take(at), tell)
+
+    if workers == 1:
+        parts = [one_block(at) for at in blocks]
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                parts = list(pool.map(one_block, blocks))
+            except BaseException:
+                tell.stopped = True
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+    return _collect(circuit, watched, parts)
 
 
-def _collect(runs: list[Transient]) -> BatchRun:
-    names = tuple(runs[0].pulses)
-    rows = [(c, j, t, s) for c, r in enumerate(runs) for j, n in enumerate(names) for t, s in r.pulses[n]]
-    table = np.array(rows, dtype=np.float64).reshape(len(rows), 4)
-    whole = table[:, [0, 1, 3]].astype(np.int64)
-    energy = {k: np.array([vars(r.energy)[k] for r in runs]) for k in vars(runs[0].energy)}
+class _Share:
+    """Adds up the progress of blocks in several threads; ends them when the run is stopped."""
+
+    def __init__(self, blocks: int, progress: Progress | None) -> None:
+        self.blocks, self.progress, self.done, self.stopped = blocks, progress, 0.0, False
+        self.lock = threading.Lock()
+
+    def __call__(self, more: float) -> None:
+        if self.stopped:
+            raise KeyboardInterrupt
+        if self.progress is not None:
+            with self.lock:
+                self.done += more / self.blocks
+                self.progress(min(self.done, 1.0))
+
+
+def _collect(circuit: Circuit, watched: list[int], parts: list[Part]) -> BatchRun:
+    first = np.cumsum([0, *(p.count for p in parts)])
+    corner = np.concatenate([p.lane + at for p, at in zip(parts, first, strict=False)])
+    junction = np.concatenate([p.junction for p in parts])
+    time, turns = (np.concatenate([getattr(p, n) for p in parts]) for n in ("time_s", "turns"))
+    corner, junction, time, sign = (np.repeat(x, np.abs(turns)) for x in (corner, junction, time, np.sign(turns)))
+    place = np.full(len(circuit.junctions), -1, dtype=np.int64)
+    place[watched] = np.arange(len(watched))
+    mine = place[junction] >= 0
+    corner, junction, time, sign = corner[mine], place[junction[mine]], time[mine], sign[mine].astype(np.int64)
+    order = np.lexsort((time, junction, corner))
+    slips = np.concatenate([p.slips for p in parts])
+    energy = {"ic_phi0_J": np.concatenate([p.weighted_A for p in parts]) * PHI0_WB}
+    if parts[0].work_J is not None:
+        work = np.concatenate([p.work_J for p in parts if p.work_J is not None])
+        energy |= dict(zip(("bias_J", "source_J", "resistor_J", "junction_J"), work.T, strict=True))
     return BatchRun(
-        names, whole[:, 0], whole[:, 1], table[:, 2], whole[:, 2], np.array([list(r.slips.values()) for r in runs]),
-        runs[0].time_s, {n: np.array([r.traces[n] for r in runs]) for n in runs[0].traces}, energy,
-        np.array([r.step_s_used for r in runs]),
+        tuple(circuit.junctions.names[j] for j in watched), corner[order], junction[order], time[order], sign[order],
+        slips, parts[0].times_s, {n: np.concatenate([p.traces[n] for p in parts]) for n in parts[0].traces}, energy,
+        np.concatenate([p.step_s_used for p in parts]),
     )  # fmt: skip

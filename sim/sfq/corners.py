@@ -124,3 +124,13 @@ def join(parts: Sequence[Corners]) -> Corners:
         raise ValueError("corners: parts replace different sources; give every part the same names in shapes")
     ids = None if any(p.ids is None for p in parts) else np.concatenate([p.ids for p in parts if p.ids is not None])
     return Corners(sum(counts), shapes={n: [s for p in parts for s in p.shapes[n]] for n in names}, ids=ids, **out)
+
+
+def repeated(corners: Corners, count: int) -> Corners:
+    """``count`` corners, the last one again and again."""
+    missing = count - corners.count
+    if not missing:
+        return corners if corners.ids is not None else corners.take(slice(None))
+    known = corners.take(slice(None))
+    last = corners.take(slice(corners.count - 1, None))
+    return join([known, *[last] * missing])

@@ -1,21 +1,34 @@
 """Element lines to cards: which kind, which nodes, which text is the value. Nothing is evaluated here.
 
-One function a kind of line, found by the first letter in ``PARSERS``. Source: docs/sfq.md 1.9.
+One function a kind of line, found by the first letter in ``PARSERS``. Source: JoSIM's component sources and the WRspice
+manual (device lines); docs/sfq.md 1.3, 1.9.
 """
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sim.sfq.errors import DeckError, Where, unsupported
-from sim.sfq.lines import Line
+from sim.sfq.errors import DeckError, DeckWarning, Where, unsupported
+from sim.sfq.lines import Line, split_outside
 
 WORDS_WITHOUT_MEANING = {"FCHECK", "NFREE"}
-"""Marks that layout tools leave behind an element; JoSIM ignores any, we ignore these."""
+"""Marks that layout tools leave behind an element; JoSIM ignores any word there, we ignore these in silence."""
+
+NOISE = frozenset({"TEMP", "NEB", "SPREAD"})
+"""``temp=`` (K), ``neb=`` (Hz) and ``spread=`` (relative, 3 sigma) of one element."""
+
+JUNCTION = NOISE | {"AREA", "IC", "LSER", "LSH", "VSHUNT", "VJ", "PHI", "PIJJ"}
+ALIASES = {"ICS": "IC", "TEMP_K": "TEMP", "IC_V": "VJ", "IC_PHASE": "PHI"}
+"""WRspice's names of what we have under another; ``ic=vj,phi`` becomes VJ and PHI."""
+
+_WORD = re.compile(r"^[A-Z_]+$")
+_OPERATOR = re.compile(r"\s*([*/^])\s*|\s+([-+])\s+")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Card:
     """One element as written. ``value`` is the text of the value, shape, coupling, model or subcircuit name."""
 
@@ -29,18 +42,32 @@ class Card:
 
 def parse_card(line: Line) -> Card:
     """The card of an element line. Raises DeckError for an unknown letter or a missing part."""
-    fields = line.fields()
-    name = fields[0]
-    if name[0] not in PARSERS:
+    text = line.text
+    kind = text[0]
+    if kind in "RLC":
+        fields = text.split(" ")
+        if len(fields) == 4 and "=" not in text and "," not in text and fields[3].replace(".", "", 1).isalnum():
+            return Card(kind, fields[0], (fields[1], fields[2]), fields[3], line.where, {})
+    elif kind in "IVP":
+        return _source(line)
+    if kind not in PARSERS:
         raise DeckError(
-            line.where, name, f"no element begins with {name[0]!r}", f"use one of {' '.join(sorted(PARSERS))}"
-        )
-    return PARSERS[name[0]](name, fields[1:], line.where)
+            line.where, text.split(None, 1)[0], f"no element begins with {kind!r}",
+            f"use one of {' '.join(sorted({*PARSERS, *'IVP'}))}",
+        )  # fmt: skip
+    fields = line.fields()
+    return PARSERS[kind](fields[0], fields[1:], line.where)
+
+
+def joined(text: str) -> str:
+    """Operators with space around them drawn to their operands: ``2 * W + 1`` is one value, ``a -b`` are two."""
+    return _OPERATOR.sub(lambda m: m[1] or m[2], text)
 
 
 def _options(fields: list[str]) -> tuple[list[str], dict[str, str]]:
     plain = [f for f in fields if "=" not in f]
-    return plain, dict(f.split("=", 1) for f in fields if "=" in f)
+    options = dict(f.split("=", 1) for f in fields if "=" in f)
+    return plain, {ALIASES.get(k, k): v for k, v in options.items()}
 
 
 def _need(name: str, fields: list[str], at_least: int, form: str, where: Where) -> None:
@@ -48,47 +75,68 @@ def _need(name: str, fields: list[str], at_least: int, form: str, where: Where) 
         raise DeckError(where, name, f"{len(fields)} fields after the name", f"write {name} {form}")
 
 
-def _known_options(card: Card, known: set[str]) -> Card:
-    """Refuse what would change the answer if it were skipped; noise options by name."""
+def _known_options(card: Card, known: frozenset[str]) -> Card:
+    """Refuse what would change the answer if it were skipped."""
     for key, text in card.options.items():
-        if key in ("TEMP", "NEB", "SPREAD"):
-            raise unsupported(card.where, card.name, f"{key}={text} (noise and spread)", f"remove {key}=")
-        if key not in known:
+        if key not in known or not text:
             raise DeckError(
                 card.where, card.name, f"unknown option {key}={text}", f"known here: {sorted(known) or 'none'}"
             )
     return card
 
 
-def _two_terminal(name: str, fields: list[str], where: Where) -> Card:
-    _need(name, fields, 3, "node node value", where)
-    rest, options = _options(fields[3:])
-    strange = [w for w in rest if w not in WORDS_WITHOUT_MEANING]
-    if strange:
+def _trailing(name: str, words: list[str], value: str, where: Where) -> None:
+    """Words behind the value: layout marks are nothing, other plain words are said, values are refused."""
+    strange = [w for w in words if w not in WORDS_WITHOUT_MEANING]
+    if not strange:
+        return
+    if not all(_WORD.match(w) for w in strange) or not any(c.isdigit() for c in value):
         raise DeckError(
-            where, name, f"{' '.join(strange)!r} after the value {fields[2]}",
+            where, name, f"{' '.join(strange)!r} after the value {value}",
             "write an expression with spaces as {a + b}; remove anything else",
         )  # fmt: skip
-    return _known_options(Card(name[0], name, (fields[0], fields[1]), fields[2], where, options), set())
+    warnings.warn(
+        DeckWarning(f"{where}: {name}: {' '.join(strange)!r} after the value is ignored, as in JoSIM"), stacklevel=2
+    )
+
+
+def _two_terminal(name: str, fields: list[str], where: Where) -> Card:
+    _need(name, fields, 3, "node node value", where)
+    rest, options = _options(split_outside(joined(" ".join(fields[2:])), " "))
+    if not rest:
+        raise DeckError(where, name, "has no value before its options", f"write {name} node node value")
+    _trailing(name, rest[1:], rest[0], where)
+    if name[0] in "LC" and options.pop("IC", ""):
+        warnings.warn(DeckWarning(f"{where}: {name}: ic= is ignored, as in JoSIM; it starts at rest"), stacklevel=2)
+    known = NOISE if name[0] == "R" else frozenset({"SPREAD"})
+    return _known_options(Card(name[0], name, (fields[0], fields[1]), rest[0], where, options), known)
 
 
 def _junction(name: str, fields: list[str], where: Where) -> Card:
     _need(name, fields, 3, "node node model [area=..|ic=..]", where)
-    plain, options = _options(fields[2:])
+    text = re.sub(r"\s*,\s*", ",", " ".join(fields[2:]))
+    plain, options = _options(split_outside(text, " "))
     if not 1 <= len(plain) <= 2:
         raise DeckError(
             where, name, f"{len(plain)} words where a model belongs", "write [phasenode] model [area=..|ic=..]"
         )
-    if "ICS" in options:
-        options["IC"] = options.pop("ICS")
-    if "," in options.get("IC", ""):
-        raise unsupported(where, name, "ic=voltage,phase as an initial condition", "write ic=current or remove it")
-    return _known_options(Card("B", name, (fields[0], fields[1]), plain[-1], where, options), {"AREA", "IC"})
+    if "CONTROL" in options:
+        raise unsupported(where, name, "control= (a critical current set by a magnetic field)", "set the area instead")
+    start = options.get("IC", "")
+    if "," in start:
+        options.pop("IC")
+        options["VJ"], options["PHI"] = start.split(",", 1)
+        warnings.warn(
+            DeckWarning(f"{where}: {name}: ic=voltage,phase is an initial condition; one number is a critical current"),
+            stacklevel=2,
+        )
+    return _known_options(Card("B", name, (fields[0], fields[1]), plain[-1], where, options), JUNCTION)
 
 
-def _source(name: str, fields: list[str], where: Where) -> Card:
-    _need(name, fields, 3, "node node shape", where)
-    return Card(name[0], name, (fields[0], fields[1]), " ".join(fields[2:]), where)
+def _source(line: Line) -> Card:
+    fields = line.text.split(None, 3)
+    _need(fields[0], fields[1:], 3, "node node shape", line.where)
+    return Card(fields[0][0], fields[0], (fields[1], fields[2]), fields[3], line.where, {})
 
 
 def _mutual(name: str, fields: list[str], where: Where) -> Card:
@@ -98,21 +146,45 @@ def _mutual(name: str, fields: list[str], where: Where) -> Card:
         raise DeckError(where, name, f"{' '.join(plain)!r} after the coupling", "write Kn L1 L2 k; one K a pair")
     if fields[0][0] != "L" or fields[1][0] != "L":
         raise DeckError(where, name, f"couples {fields[0]} and {fields[1]}", "name two inductors: Kn L1 L2 k")
-    return _known_options(Card("K", name, (fields[0], fields[1]), fields[2], where, options), set())
+    pair = (fields[0].replace(".", "|"), fields[1].replace(".", "|"))
+    return _known_options(Card("K", name, pair, fields[2], where, options), frozenset())
 
 
 def _instance(name: str, fields: list[str], where: Where) -> Card:
-    plain, options = _options(fields)
+    fields = [f for f in fields if f not in ("PARAM:", "PARAMS:")]
+    plain = [f for f in fields if "=" not in f]
     _need(name, plain, 2, "SUBCKT nodes.. (or nodes.. SUBCKT)", where)
-    return Card("X", name, tuple(plain), "", where, options)
+    options = dict(f.split("=", 1) for f in fields if "=" in f)
+    return Card("X", name, tuple(plain), "", where, {k.replace(".", "|"): v for k, v in options.items()})
 
 
-def _refused(what: str) -> Callable[[str, list[str], Where], Card]:
-    def refuse(name: str, fields: list[str], where: Where) -> Card:
-        del fields
-        raise unsupported(where, name, f"element {name} ({what})", "use R, L, C, B, I, V, P, K and X only")
+def _line(name: str, fields: list[str], where: Where) -> Card:
+    form = "node node node node z0=ohm td=seconds"
+    plain, options = _options(fields)
+    plain = plain[:4] + [f for f in plain[4:] if f != "LOSSLESS"]
+    if len(plain) != 4:
+        raise DeckError(where, name, f"{len(plain)} nodes of a transmission line", f"write {name} {form}")
+    if (
+        "LEN" in options
+        or "LEVEL" in options
+        or not {"Z0", "TD"} <= set(options) | ({"TD"} if "F" in options else set())
+    ):
+        raise DeckError(where, name, f"options {sorted(options)} of a lossless line", f"write {name} {form}")
+    return _known_options(Card("T", name, tuple(plain), "", where, options), frozenset({"Z0", "TD", "F", "NL"}))
 
-    return refuse
+
+def _controlled(name: str, fields: list[str], where: Where) -> Card:
+    """``X N+ N- C+ C- gain``; F and H also SPICE's ``X N+ N- VNAME gain``, the current through a voltage source."""
+    plain = split_outside(joined(" ".join(fields)), " ")
+    if plain and len(plain) > 2 and plain[2].startswith(("POLY", "FUNCTION", "VCVS", "VCCS", "CCCS", "CCVS")):
+        raise unsupported(where, name, f"{plain[2]} in a controlled source", f"write {name} N+ N- C+ C- gain")
+    if any("=" in f for f in plain):
+        raise DeckError(where, name, "options on a controlled source", f"write {name} N+ N- C+ C- gain")
+    if name[0] in "FH" and len(plain) == 4 and plain[2][0] == "V":
+        return Card(name[0], name, (plain[0], plain[1]), plain[3], where, {"VIA": plain[2]})
+    if len(plain) != 5:
+        raise DeckError(where, name, f"{len(plain)} fields after the name", f"write {name} N+ N- C+ C- gain")
+    return Card(name[0], name, tuple(plain[:4]), plain[4], where, {})
 
 
 PARSERS: dict[str, Callable[[str, list[str], Where], Card]] = {
@@ -120,14 +192,11 @@ PARSERS: dict[str, Callable[[str, list[str], Where], Card]] = {
     "L": _two_terminal,
     "C": _two_terminal,
     "B": _junction,
-    "I": _source,
-    "V": _source,
-    "P": _source,
     "K": _mutual,
     "X": _instance,
-    "T": _refused("transmission line"),
-    "E": _refused("voltage-controlled voltage source"),
-    "F": _refused("current-controlled current source"),
-    "G": _refused("voltage-controlled current source"),
-    "H": _refused("current-controlled voltage source"),
+    "T": _line,
+    "E": _controlled,
+    "F": _controlled,
+    "G": _controlled,
+    "H": _controlled,
 }

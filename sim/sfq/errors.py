@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Where:
+class Where(NamedTuple):
     """A line of a deck. ``file`` is the name as given, ``<text>`` for a deck that came as a string."""
 
     file: str

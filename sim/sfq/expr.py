@@ -50,6 +50,7 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:E[+-]?\d+)?)(?P<letters>[A-Z]*)"
     r"|(?P<name>[A-Z_][A-Z0-9_.]*)|(?P<op>[-+*/^()\[\]{}]))"
 )
+_PLAIN = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:E[+-]?\d+)?)([A-Z]*)", re.ASCII)
 _CLOSE = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -70,6 +71,15 @@ def number(digits: str, letters: str) -> float:
     if letters.startswith("MEG"):
         return float(digits) * 1e6
     return float(digits) * SUFFIX.get(letters[:1], 1.0)
+
+
+def plain_number(text: str) -> float | None:
+    """The value of a text that is one number with its suffix, as most are; None for any other."""
+    m = _PLAIN.fullmatch(text)
+    if m is None or len(text) > MAX_CHARS:
+        return None
+    value = number(m[1], m[2])
+    return value if math.isfinite(value) else None
 
 
 def evaluate(text: str, lookup: Lookup = CONSTANTS.get) -> float:

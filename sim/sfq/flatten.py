@@ -1,26 +1,26 @@
 """Deck to circuit: subcircuits expanded, values computed, nodes numbered, everything checked that needs no step.
 
-Names grow outwards as in JoSIM: element ``B1`` of instance ``X1`` of ``XA1`` is ``B1|X1|XA1``; so do inner nodes.
 Source: JoSIM Netlist.cpp (names, pin order, overrides); docs/sfq.md 1.9.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import math
+import warnings
+from dataclasses import dataclass, field, replace
 
-import numpy as np
-
-from sim.sfq.circuit import Branches, Circuit, Floats, Ints, Junctions, Mutuals, Sources
+from sim.sfq.assemble import circuit
+from sim.sfq.circuit import Circuit
 from sim.sfq.deck import GROUNDS, Block, Deck
 from sim.sfq.elements import Card
-from sim.sfq.errors import DeckError, Where
+from sim.sfq.errors import DeckError, DeckWarning
 from sim.sfq.models import JunctionModel
+from sim.sfq.parse import number, spreads
+from sim.sfq.parts import MAX_ELEMENTS, Fill, Part
 from sim.sfq.scope import Scope
-from sim.sfq.shapes import Dc, Shape, parse_shape
+from sim.sfq.shapes import Dc, Noise, Shape, parse_shape
 
 MAX_DEPTH = 64
-MAX_ELEMENTS = 1_000_000
 
 SHORTS = {"L": "P", "R": "V"}
 """An inductor of 0 H is a phase source of 0 rad, a resistor of 0 ohm a voltage source of 0 V; exactly so in JoSIM."""
@@ -30,107 +30,307 @@ Override = tuple[str, Scope]
 
 
 @dataclass
-class _Flat:
-    """What the expansion gathers, per kind: (name, a, b, value)."""
+class Flattening:
+    """What the parts of one deck share: junction models by value, shapes, and what was warned of."""
 
-    nodes: dict[str, int] = field(default_factory=lambda: {"0": 0})
-    two: dict[str, list[tuple[str, int, int, float]]] = field(default_factory=lambda: {"R": [], "L": [], "C": []})
-    junctions: list[tuple[str, int, int, JunctionModel]] = field(default_factory=list)
-    sources: dict[str, list[tuple[str, int, int, Shape]]] = field(default_factory=lambda: {"I": [], "V": [], "P": []})
-    mutuals: list[tuple[str, str, str, float]] = field(default_factory=list)
-    where: dict[str, Where] = field(default_factory=dict)
+    deck: Deck
+    parts: dict[tuple[object, ...], Part] = field(default_factory=dict)
     models: dict[tuple[int, str], JunctionModel] = field(default_factory=dict)
+    scaled: dict[tuple[int, str, float], int] = field(default_factory=dict)
+    junctions: list[JunctionModel] = field(default_factory=list)
     shapes: dict[tuple[int, str], Shape] = field(default_factory=dict)
+    grounded: set[str] = field(default_factory=set)
+    scopes: list[Scope] = field(default_factory=list)
+    """Scopes of instances with parameters; kept, because keys name scopes by their address."""
 
-    def node(self, name: str) -> int:
-        return self.nodes.setdefault(name, len(self.nodes))
-
-
-def flatten(deck: Deck) -> Circuit:
-    """The circuit of a deck. Raises DeckError with the line of the card at fault."""
-    if not deck.top.cards:
-        raise DeckError(deck.top.where, deck.source, "the deck has no elements", "add elements outside .subckt")
-    _resolve(deck.top)
-    flat = _Flat()
-    _expand(flat, deck.top, {}, "", {}, 0)
-    inductor_at = {name: i for i, (name, *_) in enumerate(flat.two["L"])}
-    return Circuit(
-        tuple(flat.nodes),
-        resistors=_branches(flat.two["R"]),
-        inductors=_branches(flat.two["L"]),
-        capacitors=_branches(flat.two["C"]),
-        mutuals=_mutuals(flat, inductor_at),
-        junctions=_junctions(flat.junctions),
-        currents=_sources(flat.sources["I"]),
-        voltages=_sources(flat.sources["V"]),
-        phases=_sources(flat.sources["P"]),
-        tran=deck.tran,
-        requests=tuple(deck.requests),
-        where=flat.where,
-    )
+    def part(self, block: Block, over: dict[str, Override], depth: int, card: Card | None) -> Part:
+        """The part of a block with these overrides, made once."""
+        key = (id(block), *sorted((name, text, id(scope)) for name, (text, scope) in over.items()))
+        part = self.parts.get(key)
+        if part is None:
+            if depth > MAX_DEPTH and card is not None:
+                raise DeckError(
+                    card.where, card.name, f"deeper than {MAX_DEPTH} or more than {MAX_ELEMENTS} elements",
+                    "a subcircuit must not contain itself",
+                )  # fmt: skip
+            part = self.parts[key] = Expansion(self, block, over, depth).run()
+        return part
 
 
-def _resolve(block: Block) -> None:
-    """Every parameter has a value, used or not: a misspelt name must not wait for its first use."""
-    block.scope.resolve()
-    for sub in block.subckts.values():
-        _resolve(sub)
+@dataclass
+class Expansion:
+    """One block on its way to a part; ``scope`` holds its parameters, with those of the instance."""
 
+    flat: Flattening
+    block: Block
+    over: dict[str, Override]
+    depth: int
+    inductors: dict[str, int] | None = None
 
-def _expand(flat: _Flat, block: Block, pins: dict[str, str], path: str, over: dict[str, Override], depth: int) -> None:
-    """Add the cards of ``block`` as the instance ``path`` (``|X1|XA1``) with its pins on the caller's nodes."""
-    for card in block.cards:
-        if depth > MAX_DEPTH or len(flat.where) > MAX_ELEMENTS:
-            raise DeckError(
-                card.where, card.name + path, f"deeper than {MAX_DEPTH} or more than {MAX_ELEMENTS} elements",
-                "a subcircuit must not contain itself",
-            )  # fmt: skip
-        flat.where[card.name + path] = card.where
-        if card.kind == "X":
-            _instance(flat, block, card, pins, path, over, depth)
+    def __post_init__(self) -> None:
+        self.part = Part(self.block.pins)
+        self.scope = self.block.scope
+        given = {k: v for k, v in self.over.items() if k in self.block.defaults and k not in self.block.names}
+        if given:
+            self.scope = Scope(self.scope.parent, dict(self.scope.texts))
+            self.flat.scopes.append(self.scope)
+            for name, (text, scope) in given.items():
+                value = scope.evaluate(text, self.block.where, name)
+                self.scope.texts[name] = (repr(value), self.block.where)
+
+    def run(self) -> Part:
+        """Add all cards, then what refers to elements, then what the block says of noise."""
+        late = []
+        for card in self.block.cards:
+            if card.kind in "RLC":
+                self.two(card)
+            elif card.kind == "X":
+                self.instance(card)
+            elif card.kind == "K" or "VIA" in card.options:
+                late.append(card)
+            else:
+                ADD[card.kind](self, card)
+        for card in late:
+            if card.kind == "K":
+                self.mutual(card)
+            else:
+                self.sensed(card)
+        for line in self.block.noise.values():
+            if self.block.parent is not None:
+                self.block_noise(line.text.split(None, 1)[0].lstrip("."))
+        return self.part
+
+    def node(self, name: str, card: Card) -> int:
+        """A node of this block. One rule for ground: 0 and GND, and any name with GND in it that is no pin."""
+        if name in GROUNDS:
+            return 0
+        if "GND" in name and name not in self.part.pins:
+            if name not in self.flat.grounded:
+                self.flat.grounded.add(name)
+                said = f"{card.where}: {card.name}: node {name} contains GND and is ground, as in JoSIM"
+                warnings.warn(DeckWarning(said), stacklevel=2)
+            return 0
+        return self.part.node(name)
+
+    def value(self, card: Card, text: str | None = None) -> float:
+        """The value of a card, or what the instance gives instead."""
+        if self.over and card.name in self.over:
+            given, scope = self.over[card.name]
+            return scope.evaluate(given, card.where, card.name)
+        return self.scope.evaluate(card.value if text is None else text, card.where, card.name)
+
+    def two(self, card: Card) -> None:
+        """R, L or C. A value of 0 is a short; one below 0 is taken as it is, as in JoSIM."""
+        value = self.value(card)
+        a, b = card.nodes
+        ends = [self.node(a, card), self.node(b, card)]
+        kind = card.kind
+        if value == 0 and kind != "C":
+            self.part.add(SHORTS[kind], card.name, card.where, ends, Dc(0.0))
         else:
-            ADD[card.kind](flat, block, card, pins, path, over.get(card.name))
+            at = self.part.add(kind, card.name, card.where, ends, value)
+            if card.options:
+                self.noise(card, kind, at)
 
+    def noise(self, card: Card, kind: str, at: int) -> None:
+        """``temp=``, ``neb=`` and ``spread=`` of the element."""
+        for what in ("TEMP", "NEB", "SPREAD"):
+            if what in card.options:
+                value = self.scope.evaluate(card.options[what], card.where, card.name)
+                if value < 0:
+                    raise DeckError(card.where, card.name, f"{what.lower()}={value:g}", "give 0 or more")
+                self.part.fills.append(Fill(what, kind, at, at + 1, value))
 
-def _node(name: str, pins: dict[str, str], path: str, card: Card) -> str:
-    if name in GROUNDS:
-        return "0"
-    if "GND" in name:
-        raise DeckError(
-            card.where, card.name + path, f"node {name} contains GND, which JoSIM grounds",
-            "write 0 for ground, or a name without GND",
-        )  # fmt: skip
-    return pins[name] if name in pins else name + path
+    def block_noise(self, word: str) -> None:
+        """A ``.temp``, ``.neb`` or ``.spread`` of this block: for all of its elements that nothing inside has set."""
+        line = self.block.noise[word]
+        by_kind = spreads(line, self.scope) if word == "SPREAD" else {"": number(line, self.scope)}
+        for kind in "RB" if word != "SPREAD" else "RLCB":
+            value = by_kind.get(kind, by_kind.get(""))
+            if value is not None and kind in self.part.rows:
+                self.part.fills.append(Fill(word, kind, 0, len(self.part.rows[kind].names), value))
 
+    def model_of(self, card: Card) -> tuple[JunctionModel, tuple[int, str]]:
+        """The model that a junction names."""
+        found = self.block.find_model(card.value)
+        if found is None:
+            raise DeckError(card.where, card.name, f"undefined model {card.value}", f"add .model {card.value} jj(..)")
+        model_card, owner = found
+        scope = self.scope if owner is self.block else owner.scope
+        key = (id(scope), model_card.name)
+        if key not in self.flat.models:
+            self.flat.models[key] = model_card.build(
+                lambda text: scope.evaluate(text, model_card.where, model_card.name)
+            )
+        return self.flat.models[key], key
 
-def _instance(
-    flat: _Flat, block: Block, card: Card, pins: dict[str, str], path: str, over: dict[str, Override], depth: int
-) -> None:
-    sub, names = subckt_of(block, card)
-    if len(names) != len(sub.pins):
-        raise DeckError(
-            card.where,
-            card.name + path,
-            f"{len(names)} nodes for {len(sub.pins)} pins of {sub.name} ({' '.join(sub.pins)})",
-            "give one node a pin, in order",
-        )
-    outer = [_node(n, pins, path, card) for n in names]
-    inner: dict[str, Override] = {key: (text, block.scope) for key, text in card.options.items()}
-    labels = {c.name for c in sub.cards}
-    for key in inner:
-        if key not in labels:
+    def junction(self, card: Card) -> None:
+        """A junction with its area, and the parasitics that WRspice's options ask for."""
+        model, key = self.model_of(card)
+        option = "IC" if "IC" in card.options else "AREA"
+        given = self.value(card, card.options.get(option, "1"))
+        area = given / model.ic_A if option == "IC" else given
+        if area <= 0:
+            raise DeckError(card.where, card.name, f"{option.lower()} {given:g}", "give a value above 0")
+        if "PIJJ" in card.options:
+            model, key = self.pi(card, model, key)
+        scaled = self.flat.scaled.get((*key, area))
+        if scaled is None:
+            scaled = self.flat.scaled[(*key, area)] = len(self.flat.junctions)
+            self.flat.junctions.append(model.scaled(area))
+        a, b = (self.node(n, card) for n in card.nodes)
+        start = tuple(self.option(card, k) for k in ("VJ", "PHI")) if card.options else (None, None)
+        inner = a
+        if card.options or model.vshunt_V:
+            inner = self.parasitics(card, self.flat.junctions[scaled], a, b)
+        at = self.part.add("B", card.name, card.where, [inner, b], (scaled, *start))
+        if card.options:
+            self.noise(card, "B", at)
+
+    def pi(self, card: Card, model: JunctionModel, key: tuple[int, str]) -> tuple[JunctionModel, tuple[int, str]]:
+        """The model with its phase set by WRspice's ``pijj=`` of the instance."""
+        on = bool(self.option(card, "PIJJ"))
+        return replace(model, phi_rad=math.pi if on else 0.0), (key[0], f"{key[1]} pijj={on}")
+
+    def option(self, card: Card, key: str) -> float | None:
+        """The number of an option, None where it is not given."""
+        text = card.options.get(key)
+        return None if text is None else self.scope.evaluate(text, card.where, card.name)
+
+    def parasitics(self, card: Card, scaled: JunctionModel, a: int, b: int) -> int:
+        """``lser=`` in series with the junction; ``vshunt`` a resistor beside the two, ``lsh=`` in series with it.
+
+        Returns the node that the junction itself is on.
+        """
+        series = self.option(card, "LSER") or 0.0
+        voltage = self.option(card, "VSHUNT")
+        shunt = (scaled.vshunt_V if voltage is None else voltage) / scaled.ic_A
+        lsh = self.option(card, "LSH")
+        beside = scaled.lsh0_H + scaled.lsh1_H_ohm * shunt if lsh is None else lsh
+        if min(series, shunt, beside) < 0:
+            raise DeckError(card.where, card.name, "lser, lsh or vshunt below 0", "give 0 or more")
+        if shunt:
+            middle = self.part.node(self.free(f"{card.name}_SHUNT")) if beside else b
+            self.part.add("R", self.free(f"R{card.name}_SHUNT"), card.where, [a, middle], shunt)
+            if beside:
+                self.part.add("L", self.free(f"L{card.name}_SHUNT"), card.where, [middle, b], beside)
+        if not series:
+            return a
+        inner = self.part.node(self.free(f"{card.name}_SERIES"))
+        self.part.add("L", self.free(f"L{card.name}_SERIES"), card.where, [a, inner], series)
+        return inner
+
+    def free(self, name: str) -> str:
+        """A name for what a deck does not name, unlike any that it does."""
+        while name in self.block.names or name in self.part.number:
+            name += "_"
+        return name
+
+    def source(self, card: Card) -> None:
+        """I, V or P."""
+        text, scope = self.over.get(card.name, (card.value, self.scope)) if self.over else (card.value, self.scope)
+        key = (id(scope), text)
+        shape = self.flat.shapes.get(key)
+        if shape is None:
+            wave = self.flat.deck.wave
+            shape = parse_shape(text, lambda t: scope.evaluate(t, card.where, card.name), card.where, card.name, wave)
+            self.flat.shapes[key] = shape
+        a, b = card.nodes
+        self.part.add(card.kind, card.name, card.where, [self.node(a, card), self.node(b, card)], shape)
+
+    def transmission(self, card: Card) -> None:
+        """T. An instance's override is the delay, as in JoSIM."""
+        z0 = self.option(card, "Z0") or 0.0
+        if "F" in card.options:
+            td = (0.25 if "NL" not in card.options else self.option(card, "NL") or 0.0) / (
+                self.option(card, "F") or 1.0
+            )
+        else:
+            td = self.value(card, card.options["TD"])
+        if z0 <= 0 or td <= 0:
+            raise DeckError(card.where, card.name, f"z0={z0:g} ohm, td={td:g} s", "give both above 0")
+        self.part.add("T", card.name, card.where, [self.node(n, card) for n in card.nodes], (z0, td))
+
+    def controlled(self, card: Card) -> None:
+        """E F G H with both ends of the control."""
+        ends = [self.node(n, card) for n in card.nodes]
+        self.part.add(card.kind, card.name, card.where, ends, self.value(card))
+
+    def sensed(self, card: Card) -> None:
+        """F or H controlled by the current of a voltage source: a branch of no voltage goes in series with it."""
+        via, sources = card.options["VIA"], self.part.of("V")
+        if via not in sources.names:
             raise DeckError(
-                card.where, card.name + path, f"{key}= names no element of {sub.name}",
-                f"label=value replaces an element's value, not a parameter; elements: {' '.join(sorted(labels))}",
-            )  # fmt: skip
-    del over
-    _expand(flat, sub, dict(zip(sub.pins, outer, strict=True)), f"|{card.name}{path}", inner, depth + 1)
+                card.where, card.name, f"no voltage source {via} here", f"write {card.name} N+ N- C+ C- gain"
+            )
+        at = 2 * sources.names.index(via) + 1
+        inner, outer = self.part.node(self.free(f"{via}_{card.name}")), sources.ends[at]
+        sources.ends[at] = inner
+        ends = [*(self.node(n, card) for n in card.nodes), inner, outer]
+        self.part.add(card.kind, card.name, card.where, ends, self.value(card))
+
+    def mutual(self, card: Card) -> None:
+        """K between two inductors of this block or of its instances."""
+        k = self.value(card)
+        if not -1 < k < 1:
+            raise DeckError(card.where, card.name, f"coupling {k:g}", "give |k| below 1")
+        if self.inductors is None:
+            self.inductors = {name: i for i, name in enumerate(self.part.of("L").names)}
+        for name in card.nodes:
+            if name not in self.inductors:
+                raise DeckError(
+                    card.where, card.name, f"no inductor {name}", "couple inductors (above 0 H) of the same subcircuit"
+                )
+        la, lb = (self.inductors[name] for name in card.nodes)
+        self.part.add("K", card.name, card.where, [], (la, lb, k))
+
+    def instance(self, card: Card) -> None:
+        """X: the part of its subcircuit, placed."""
+        sub, names = subckt_of(self.block, card)
+        if len(names) != len(sub.pins):
+            pins = f"{len(sub.pins)} pins of {sub.name} ({' '.join(sub.pins)})"
+            raise DeckError(card.where, card.name, f"{len(names)} nodes for {pins}", "give one node a pin, in order")
+        inner: dict[str, Override] = {}
+        if card.options or self.over:
+            inner = self.overrides(card, sub)
+        part = self.flat.part(sub, inner, self.depth + 1, card)
+        outer = [self.node(n, card) if k in part.used else 0 for k, n in enumerate(names, start=1)]
+        self.part.place(part, card.name, outer, card.where)
+
+    def overrides(self, card: Card, sub: Block) -> dict[str, Override]:
+        """What an instance gives its elements, ``L1=2p`` or ``L1|X1=2p``, and its parameters."""
+        inner: dict[str, Override] = {}
+        tail = "|" + card.name
+        for key, (text, scope) in self.over.items():
+            if key.endswith(tail):
+                inner[key.removesuffix(tail)] = (text, scope)
+        for key, text in card.options.items():
+            if key.rpartition("|")[2] not in sub.names and key not in sub.defaults:
+                raise DeckError(
+                    card.where, card.name, f"{key}= names no element of {sub.name}",
+                    f"label=value replaces an element's value, not a .param; elements: {' '.join(sorted(sub.names))}",
+                )  # fmt: skip
+            inner[key] = (text, self.scope)
+        return inner
+
+
+ADD = {
+    "B": Expansion.junction, "I": Expansion.source, "V": Expansion.source, "P": Expansion.source,
+    "T": Expansion.transmission, "E": Expansion.controlled, "F": Expansion.controlled, "G": Expansion.controlled,
+    "H": Expansion.controlled,
+}  # fmt: skip
 
 
 def subckt_of(block: Block, card: Card) -> tuple[Block, tuple[str, ...]]:
-    """The subcircuit and the nodes of an X card in JSIM order (name first) or SPICE order (name last)."""
+    """The subcircuit and the nodes of an X card: JSIM order (name first), SPICE order (name last), or any as JoSIM."""
     orders = [(card.nodes[0], card.nodes[1:]), (card.nodes[-1], card.nodes[:-1])]
     found = [(sub, names) for name, names in orders if (sub := block.find_subckt(name))]
+    if not found:
+        found = [
+            (sub, card.nodes[:k] + card.nodes[k + 1 :])
+            for k, name in enumerate(card.nodes)
+            if (sub := block.find_subckt(name))
+        ]
     fitting = [(sub, names) for sub, names in found if len(names) == len(sub.pins)]
     if not found:
         raise DeckError(
@@ -140,127 +340,25 @@ def subckt_of(block: Block, card: Card) -> tuple[Block, tuple[str, ...]]:
     return (fitting or found)[0]
 
 
-def _value(block: Block, card: Card, path: str, override: Override | None) -> float:
-    text, scope = override or (card.value, block.scope)
-    return scope.evaluate(text, card.where, card.name + path)
+def flatten(deck: Deck) -> Circuit:
+    """The circuit of a deck. Raises DeckError with the line of the card at fault."""
+    if not deck.top.cards:
+        raise DeckError(deck.top.where, deck.source, "the deck has no elements", "add elements outside .subckt")
+    _resolve(deck.top)
+    flat = Flattening(deck)
+    part = flat.part(deck.top, {}, 0, None)
+    rows = part.rows
+    for kind in "IVP":
+        if kind in rows and any(isinstance(s, Noise) for s in rows[kind].values):
+            named = zip(rows[kind].names, rows[kind].values, strict=True)
+            rows[kind].values = [s.named(n, deck.seed) if isinstance(s, Noise) else s for n, s in named]
+    return circuit(deck, part, flat.junctions)
 
 
-def _add_two(flat: _Flat, block: Block, card: Card, pins: dict[str, str], path: str, override: Override | None) -> None:
-    name, value = card.name + path, _value(block, card, path, override)
-    if value < 0:
-        raise DeckError(
-            card.where, name, f"value {value:g}", "give 0 or more; swap the nodes to turn the current's sign"
-        )
-    a, b = (flat.node(_node(n, pins, path, card)) for n in card.nodes)
-    if value == 0 and card.kind in SHORTS:
-        flat.sources[SHORTS[card.kind]].append((name, a, b, Dc(0.0)))
-    else:
-        flat.two[card.kind].append((name, a, b, value))
-
-
-def _add_junction(
-    flat: _Flat, block: Block, card: Card, pins: dict[str, str], path: str, override: Override | None
-) -> None:
-    name = card.name + path
-    found = block.find_model(card.value)
-    if found is None:
-        raise DeckError(card.where, name, f"undefined model {card.value}", f"add .model {card.value} jj(..)")
-    model_card, owner = found
-    key = (id(owner), model_card.name)
-    if key not in flat.models:
-        flat.models[key] = model_card.build(lambda t: owner.scope.evaluate(t, model_card.where, model_card.name))
-    model = flat.models[key]
-    option = "IC" if "IC" in card.options else "AREA"
-    text, scope = override or (card.options.get(option, "1"), block.scope)
-    number = scope.evaluate(text, card.where, name)
-    area = number / model.ic_A if option == "IC" else number
-    if area <= 0:
-        raise DeckError(card.where, name, f"{option.lower()} {number:g}", "give a value above 0")
-    a, b = (flat.node(_node(n, pins, path, card)) for n in card.nodes)
-    flat.junctions.append((name, a, b, model.scaled(area)))
-
-
-def _add_source(
-    flat: _Flat, block: Block, card: Card, pins: dict[str, str], path: str, override: Override | None
-) -> None:
-    name = card.name + path
-    text, scope = override or (card.value, block.scope)
-    key = (id(scope), text)
-    if key not in flat.shapes:
-        flat.shapes[key] = parse_shape(text, lambda t: scope.evaluate(t, card.where, name), card.where, name)
-    a, b = (flat.node(_node(n, pins, path, card)) for n in card.nodes)
-    flat.sources[card.kind].append((name, a, b, flat.shapes[key]))
-
-
-def _add_mutual(
-    flat: _Flat, block: Block, card: Card, pins: dict[str, str], path: str, override: Override | None
-) -> None:
-    del pins
-    name, k = card.name + path, _value(block, card, path, override)
-    if not -1 < k < 1:
-        raise DeckError(card.where, name, f"coupling {k:g}", "give |k| below 1")
-    flat.mutuals.append((name, card.nodes[0] + path, card.nodes[1] + path, k))
-
-
-Adder = Callable[[_Flat, Block, Card, dict[str, str], str, "Override | None"], None]
-ADD: dict[str, Adder] = {
-    "R": _add_two, "L": _add_two, "C": _add_two, "B": _add_junction,
-    "I": _add_source, "V": _add_source, "P": _add_source, "K": _add_mutual,
-}  # fmt: skip
-
-
-def _ints(values: list[int]) -> Ints:
-    return np.array(values, dtype=np.int64)
-
-
-def _floats(values: list[float]) -> Floats:
-    return np.array(values, dtype=np.float64)
-
-
-def _branches(rows: list[tuple[str, int, int, float]]) -> Branches:
-    return Branches(
-        tuple(r[0] for r in rows),
-        _ints([r[1] for r in rows]),
-        _ints([r[2] for r in rows]),
-        _floats([r[3] for r in rows]),
-    )
-
-
-def _sources(rows: list[tuple[str, int, int, Shape]]) -> Sources:
-    return Sources(
-        tuple(r[0] for r in rows), _ints([r[1] for r in rows]), _ints([r[2] for r in rows]), tuple(r[3] for r in rows)
-    )
-
-
-def _junctions(rows: list[tuple[str, int, int, JunctionModel]]) -> Junctions:
-    models = [r[3] for r in rows]
-    cpr = np.zeros((len(rows), max((len(m.cpr) for m in models), default=1)))
-    for row, m in zip(cpr, models, strict=True):
-        row[: len(m.cpr)] = m.cpr
-    of = {
-        key: _floats([getattr(m, key) for m in models])
-        for key in ("ic_A", "c_F", "r0_ohm", "rn_ohm", "vg_V", "delv_V", "icfct", "phi_rad", "transparency")
-    }
-    return Junctions(
-        tuple(r[0] for r in rows), _ints([r[1] for r in rows]), _ints([r[2] for r in rows]),
-        rtype=_ints([m.rtype for m in models]), cpr=cpr, gap=_floats([m.gap_over_2kt() for m in models]), **of,
-    )  # fmt: skip
-
-
-def _mutuals(flat: _Flat, inductor_at: dict[str, int]) -> Mutuals:
-    pairs: set[frozenset[str]] = set()
-    for name, la, lb, _ in flat.mutuals:
-        for inductor in (la, lb):
-            if inductor not in inductor_at:
-                raise DeckError(
-                    flat.where.get(name, Where("?", 0)), name, f"no inductor {inductor}",
-                    "couple inductors of the same subcircuit",
-                )  # fmt: skip
-        if la == lb or frozenset((la, lb)) in pairs:
-            raise DeckError(flat.where[name], name, f"{la} and {lb} are one or coupled twice", "keep one K a pair")
-        pairs.add(frozenset((la, lb)))
-    rows = flat.mutuals
-    return Mutuals(
-        tuple(r[0] for r in rows), _ints([inductor_at[r[1]] for r in rows]), _ints([inductor_at[r[2]] for r in rows]),
-        _floats([r[3] for r in rows]),
-    )  # fmt: skip
+def _resolve(block: Block) -> None:
+    """Every parameter has a value, used or not: a misspelt name must not wait for its first use."""
+    waiting = [block]
+    while waiting:
+        block = waiting.pop()
+        block.scope.resolve()
+        waiting += block.subckts.values()

@@ -12,6 +12,23 @@
 #define LANE for (int w = 0; w < W; w++)
 #define AT(x, k) ((x) + (int64_t)(k) * W)
 
+/* Where it is hot, corners go by vectors of 8: a loop over W doubles is unrolled into scalars before it is vectorised. */
+#if W % 8 == 0
+#define NV (W / 8)
+typedef double vec __attribute__((vector_size(64), aligned(8), may_alias));
+typedef int64_t mask __attribute__((vector_size(64), aligned(8), may_alias));
+static inline int any(mask m) { return (m[0] | m[1] | m[2] | m[3] | m[4] | m[5] | m[6] | m[7]) != 0; }
+#elif W == 1
+#define NV 1
+typedef double vec;
+typedef int64_t mask;
+static inline int any(mask m) { return m != 0; }
+#else
+#error "W is 1 or a multiple of 8"
+#endif
+#define VEC for (int v = 0; v < NV; v++)
+#define VAT(x, k) ((vec *)(x) + (int64_t)(k) * NV)
+
 typedef const int32_t *restrict Index;
 typedef const double *restrict Number;
 typedef double *restrict Out;
@@ -38,6 +55,7 @@ typedef struct {
     double *factors, *b, *b0, *q, *qc, *s, *need, *sv, *w0, *w1, *w2, *w3, *w4, *w5, *y, *tline, *bwork;
     int64_t *stale, *head;
     double h, guard, sigma;
+    double *v[3], *jp_next; /* the voltages in order of age */
 } Sys;
 
 typedef struct {
@@ -130,28 +148,27 @@ static void forward(const Sys *y, double *x) {
     Index start = y->start, rows = y->rows;
     const double *lower = AT(y->factors, n);
     for (int64_t k = 0; k < n; k++) {
-        double t[W];
-        LANE t[w] = x[k * W + w];
+        vec t[NV];
+        VEC t[v] = VAT(x, k)[v];
         for (int64_t p = start[k]; p < start[k + 1]; p++) {
-            double *restrict o = AT(x, rows[p]);
-            const double *restrict l = AT(lower, p);
-            LANE o[w] -= l[w] * t[w];
+            vec *o = VAT(x, rows[p]), *l = VAT(lower, p);
+            VEC o[v] -= l[v] * t[v];
         }
     }
 }
 
-static void backward(const Sys *y, const double *restrict x, double *restrict out) {
+static void backward(const Sys *y, const double *x, double *out) {
     int64_t n = y->n;
     Index start = y->start, rows = y->rows;
-    const double *restrict lower = AT(y->factors, n), *restrict d = y->factors;
+    const double *lower = AT(y->factors, n), *d = y->factors;
     for (int64_t k = n - 1; k >= 0; k--) {
-        double t[W];
-        LANE t[w] = x[k * W + w] * d[k * W + w];
+        vec t[NV];
+        VEC t[v] = VAT(x, k)[v] * VAT(d, k)[v];
         for (int64_t p = start[k]; p < start[k + 1]; p++) {
-            const double *o = AT(out, rows[p]), *l = AT(lower, p);
-            LANE t[w] -= l[w] * o[w];
+            vec *o = VAT(out, rows[p]), *l = VAT(lower, p);
+            VEC t[v] -= l[v] * o[v];
         }
-        LANE out[k * W + w] = t[w];
+        VEC VAT(out, k)[v] = t[v];
     }
 }
 
@@ -215,44 +232,40 @@ static void past(const Sys *y, const double *f0, const double *f1, const double 
 
 /* w0 past, w1 predicted voltage, w2 phi0 - PHI. Returns whether a corner broke the guard; those are in tripped. */
 static int predict(const Sys *y, int guard) {
-    const double c = 2.0 * y->h / (3.0 * SIGMA);
-    const double *q = y->q, *jp = y->jp;
+    const double c = 2.0 * y->h / (3.0 * SIGMA), limit = guard ? y->guard : INFINITY;
     int64_t m = y->mj * W;
-    const double *restrict v1 = y->jv, *restrict v2 = v1 + m, *restrict v3 = v2 + m;
-    double *restrict w0 = y->w0, *restrict w1 = y->w1, *restrict w2 = y->w2;
-    double worst[W];
-    LANE worst[w] = 0.0;
     for (int64_t k = 0; k < y->mj; k++) {
-        const double *a = AT(q, y->ja[k]), *b = AT(q, y->jb[k]);
-        LANE w0[k * W + w] = a[w] - b[w];
+        vec *a = VAT(y->q, y->ja[k]), *b = VAT(y->q, y->jb[k]), *out = VAT(y->w0, k);
+        VEC out[v] = a[v] - b[v];
     }
-    for (int64_t k = 0; k < m; k++) w1[k] = 2.5 * v1[k] - 2.0 * v2[k] + 0.5 * v3[k];
-    for (int64_t k = 0; k < y->mj; k++) LANE {
-        double phi0 = w0[k * W + w] + c * w1[k * W + w], moved = fabs(phi0 - jp[k * W + w]);
-        w2[k * W + w] = phi0 - y->phi[k];
-        worst[w] = moved > worst[w] ? moved : worst[w];
+    Number v1 = y->v[0], v2 = y->v[1], v3 = y->v[2], jp = y->jp, phi = y->phi, w0 = y->w0;
+    double *restrict w1 = y->w1, *restrict w2 = y->w2;
+    int64_t broken = 0;
+    for (int64_t k = 0; k < m; k++) {
+        double v0 = 2.5 * v1[k] - 2.0 * v2[k] + 0.5 * v3[k], phi0 = w0[k] + c * v0;
+        w1[k] = v0;
+        w2[k] = phi0 - phi[k];
+        broken |= fabs(phi0 - jp[k]) > limit;
     }
-    int broken = 0;
-    if (guard) LANE if (worst[w] > y->guard) { y->tripped[w] = 1; broken = 1; }
-    return broken;
+    if (broken)
+        for (int64_t k = 0; k < m; k++)
+            if (fabs(w2[k] + phi[k] - jp[k]) > limit) y->tripped[k % W] = 1;
+    return broken != 0;
 }
 
 static void regions(const Sys *y) {
-    int64_t m = y->mj * W;
+    int64_t m = y->mj * W, live = 0;
     const double *v = y->w1;
+    Number low = y->v_low;
     double *it = y->w4;
-    int live = 0;
-    for (int64_t k = 0; k < y->mj; k++) {
-        double low = y->v_low[k];
-        LANE live |= fabs(v[k * W + w]) >= low;
-    }
+    for (int64_t k = 0; k < m; k++) live |= fabs(v[k]) >= low[k];
     if (!live && !*y->head) return; /* head[0]: whether any corner was above the gap the step before */
     int64_t above = 0;
     for (int64_t k = 0; k < m; k++) {
         int64_t j = k / W, region = 0;
         double u = fabs(v[k]);
         it[k] = 0.0;
-        if (y->rtype[j] == 1 && u >= y->v_low[j]) {
+        if (u >= low[k]) {
             region = u < y->v_high[j] ? 1 : 2;
             if (region == 1) it[k] = v[k] < 0 ? -y->jit[k] : y->jit[k];
         }
@@ -265,13 +278,12 @@ static void regions(const Sys *y) {
     *y->head = above;
 }
 
-static void scatter(Index ia, Index ib, int64_t m, Number g, Number q, double *b) {
+static void scatter(Index ia, Index ib, int64_t m, const double *g, const double *q, double *b) {
     for (int64_t k = 0; k < m; k++) {
-        const double *qa = AT(q, ia[k]), *qb = AT(q, ib[k]), *gk = AT(g, k);
-        double i[W], *ba = AT(b, ia[k]), *bb = AT(b, ib[k]);
-        LANE i[w] = gk[w] * (qa[w] - qb[w]);
-        LANE ba[w] += i[w];
-        LANE bb[w] -= i[w];
+        vec *qa = VAT(q, ia[k]), *qb = VAT(q, ib[k]), *gk = VAT(g, k), *ba = VAT(b, ia[k]), *bb = VAT(b, ib[k]), i[NV];
+        VEC i[v] = gk[v] * (qa[v] - qb[v]);
+        VEC ba[v] += i[v];
+        VEC bb[v] -= i[v];
     }
 }
 
@@ -281,34 +293,33 @@ static void gather(const Sys *y, const double *drive, int64_t steps, int64_t i, 
     int64_t mw = y->mj * W;
     for (int64_t k = 0; k < y->places * W; k++) b[k] = 0.0;
     {
-        const double *restrict v1 = y->jv, *restrict v2 = v1 + mw, *restrict c1 = y->c_2h, *restrict c2 = y->c_h2;
-        double *restrict w3 = y->w3, *restrict w4 = y->w4;
+        Number v1 = y->v[0], v2 = y->v[1], c1 = y->c_2h, c2 = y->c_h2, w4 = y->w4;
+        double *restrict w3 = y->w3;
         for (int64_t k = 0; k < mw; k++) w3[k] += w4[k] - c1[k] * v1[k] + c2[k] * v2[k];
     }
     for (int64_t k = 0; k < y->mj; k++) {
-        double i[W], *ba = AT(b, y->ja[k]), *bb = AT(b, y->jb[k]);
-        const double *w3 = AT(y->w3, k), *w0 = AT(y->w0, k), *g = AT(y->jg, k);
-        if (!*y->head)
-            LANE i[w] = g[w] * w0[w] - w3[w];
-        else
-            LANE i[w] = y->jg[(y->region[k * W + w] * y->mj + k) * W + w] * w0[w] - w3[w];
-        LANE ba[w] += i[w];
-        LANE bb[w] -= i[w];
+        vec i[NV], *ba = VAT(b, y->ja[k]), *bb = VAT(b, y->jb[k]), *w3 = VAT(y->w3, k), *w0 = VAT(y->w0, k);
+        if (!*y->head) {
+            vec *g = VAT(y->jg, k);
+            VEC i[v] = g[v] * w0[v] - w3[v];
+        } else
+            LANE((double *)i)[w] = y->jg[(y->region[k * W + w] * y->mj + k) * W + w] * y->w0[k * W + w] - y->w3[k * W + w];
+        VEC ba[v] += i[v];
+        VEC bb[v] -= i[v];
     }
     scatter(y->ra, y->rb, y->mr, y->rg, y->q, b);
     if (y->mc) scatter(y->ca, y->cb, y->mc, y->cg, y->qc, b);
     for (int64_t k = 0; k < y->mf; k++) {
-        double now[W], *ba = AT(b, y->fa[k]), *bb = AT(b, y->fb[k]), value = drive[y->fwave[k] * steps + i];
-        const double *scale = AT(y->fscale, k);
-        LANE now[w] = scale[w] * value;
-        LANE ba[w] -= now[w];
-        LANE bb[w] += now[w];
+        vec now[NV], *ba = VAT(b, y->fa[k]), *bb = VAT(b, y->fb[k]), *scale = VAT(y->fscale, k);
+        double value = drive[y->fwave[k] * steps + i];
+        VEC now[v] = scale[v] * value;
+        VEC ba[v] -= now[v];
+        VEC bb[v] += now[v];
     }
     for (int64_t k = 0; k < y->mo; k++) {
-        double *ba = AT(b, y->oa[k]), *bb = AT(b, y->ob[k]);
-        const double *restrict value = AT(own, i * count + k);
-        LANE ba[w] -= value[w];
-        LANE bb[w] += value[w];
+        vec *ba = VAT(b, y->oa[k]), *bb = VAT(b, y->ob[k]), *value = VAT(own, i * count + k);
+        VEC ba[v] -= value[v];
+        VEC bb[v] += value[v];
     }
 }
 
@@ -448,7 +459,7 @@ static void account(const Sys *y, const double *drive, int64_t steps, int64_t co
             heat += y->rg[k * W + w] * c * v * v;
         }
         for (int64_t k = 0; k < y->mj; k++) {
-            double v = y->jv[k * W + w];
+            double v = y->v[0][k * W + w];
             quasi += v * (y->jcond[(y->region[k * W + w] * y->mj + k) * W + w] * v + y->w4[k * W + w]);
         }
         if (i > 0) {
@@ -475,32 +486,30 @@ static void slip(const Sys *y, Events *ev, int64_t k, int w, int64_t i, double x
     y->turns[k * W + w] = turns;
 }
 
-/* Voltages and currents (w5) of the junctions, slips; one step older. */
-static void shift(const Sys *y, int64_t i, const double *f, Events *ev) {
+/* Voltages of the junctions, slips; one step older. */
+static void shift(Sys *y, int64_t i, const double *f, Events *ev) {
     const double rate = 3.0 * SIGMA / (2.0 * y->h), pi2 = 6.28318530717958647693, pi = 3.14159265358979323846;
     int64_t m = y->mj * W;
-    double *restrict v1 = y->jv, *restrict v2 = v1 + m, *restrict v3 = v2 + m, *restrict p = y->jp, *restrict w5 = y->w5;
-    const double *restrict w0 = y->w0;
-    double *restrict fresh = y->w1;
+    double *fresh = y->jp_next, *old = y->v[2];
+    y->v[2] = y->v[1];
+    y->v[1] = y->v[0];
+    y->v[0] = old;
     for (int64_t k = 0; k < y->mj; k++) {
-        const double *a = AT(f, y->ja[k]), *b = AT(f, y->jb[k]);
-        LANE fresh[k * W + w] = a[w] - b[w];
+        vec *a = VAT(f, y->ja[k]), *b = VAT(f, y->jb[k]), *out = VAT(fresh, k), *phi = VAT(y->phi, k), *t = VAT(y->turns, k);
+        mask far = {0};
+        VEC {
+            vec p = a[v] - b[v], d = p - phi[v] - pi2 * t[v];
+            out[v] = p;
+            far |= (d > pi) | (d < -pi);
+        }
+        if (any(far)) LANE slip(y, ev, k, w, i, fresh[k * W + w] - y->phi[k * W + w], y->jp[k * W + w] - y->phi[k * W + w]);
     }
-    double held = i >= 0 ? 1.0 : 0.0;
-    for (int64_t k = 0; k < m; k++) {
-        double v = (fresh[k] - w0[k]) * rate;
-        w5[k] = v;
-        v3[k] = v2[k];
-        v2[k] = v1[k];
-        v1[k] = held * v;
-    }
-    for (int64_t k = 0; k < y->mj; k++) {
-        int moved = 0;
-        const double *restrict t = AT(y->turns, k);
-        LANE moved |= fabs(fresh[k * W + w] - y->phi[k] - pi2 * t[w]) > pi;
-        if (moved) LANE slip(y, ev, k, w, i, fresh[k * W + w] - y->phi[k], p[k * W + w] - y->phi[k]);
-    }
-    for (int64_t k = 0; k < m; k++) p[k] = fresh[k];
+    double *restrict v1 = y->v[0];
+    Number past = y->w0, now = fresh;
+    double held = i >= 0 ? rate : 0.0;
+    for (int64_t k = 0; k < m; k++) v1[k] = (now[k] - past[k]) * held;
+    y->jp_next = y->jp;
+    y->jp = fresh;
 }
 
 static void record(const Sys *y, const double *f, double *out) {
@@ -508,12 +517,28 @@ static void record(const Sys *y, const double *f, double *out) {
     for (int64_t k = 0; k < y->width_nodes; k++, out += W) LANE out[w] = f[(int64_t)y->watch_nodes[k] * W + w];
     for (int64_t k = 0; k < y->width_jj; k++, out += W) {
         int64_t j = y->watch_jj[k];
-        LANE out[w] = y->jg[(y->region[j * W + w] * y->mj + j) * W + w] * c * y->w5[j * W + w] + y->w3[j * W + w];
+        LANE out[w] = y->jg[(y->region[j * W + w] * y->mj + j) * W + w] * c * y->v[0][j * W + w] + y->w3[j * W + w];
     }
     for (int64_t k = 0; k < y->width_edges; k++, out += W)
         LANE out[w] = y->need[(int64_t)y->ec[y->watch_edges[k]] * W + w];
     for (int64_t k = 0; k < y->mb * W; k++) *out++ = y->y[k];
     for (int64_t k = 0; k < 2 * y->mt * W; k++) *out++ = y->tline[k];
+}
+
+/* Buffers at, each of the rows of base, back into the order that they have in at. */
+static void order(double **at, double *base, int64_t count, int64_t size) {
+    for (int64_t k = 0; k < count; k++) {
+        double *want = base + k * size, *have = at[k];
+        if (have == want) continue;
+        for (int64_t j = 0; j < size; j++) {
+            double t = want[j];
+            want[j] = have[j];
+            have[j] = t;
+        }
+        for (int64_t j = k + 1; j < count; j++)
+            if (at[j] == want) at[j] = have;
+        at[k] = want;
+    }
 }
 
 /* Steps first .. first + steps - 1; drive is [waves][steps], own [steps][count][W], out [steps][width][W].
@@ -524,7 +549,10 @@ int64_t kernel_run(Sys *y, Events *ev, int64_t first, int64_t steps, double guar
     *status = DONE;
     double *hist[4];
     for (int64_t k = 0; k < keep; k++) hist[k] = y->f + k * size;
-    int64_t step = 0;
+    int64_t step = 0, mw = y->mj * W;
+    double *jp = y->jp;
+    y->jp_next = y->w5 + mw;
+    for (int64_t k = 0; k < 3; k++) y->v[k] = y->jv + k * mw;
     for (; step < steps; step++) {
         int64_t i = first + step;
         if (ev->filled + y->mj * W > ev->capacity) break;
@@ -551,7 +579,7 @@ int64_t kernel_run(Sys *y, Events *ev, int64_t first, int64_t steps, double guar
             for (int64_t k = 0; k < size; k++) y->b0[k] = y->b[k];
             solve(y, drive, steps, step, own, count, f);
             for (int64_t k = 0; k < y->mj; k++)
-                LANE y->w2[k * W + w] = f[(int64_t)y->ja[k] * W + w] - f[(int64_t)y->jb[k] * W + w] - y->phi[k];
+                LANE y->w2[k * W + w] = f[(int64_t)y->ja[k] * W + w] - f[(int64_t)y->jb[k] * W + w] - y->phi[k * W + w];
             supercurrent(y, y->w2, y->w1);
             for (int64_t k = 0; k < size; k++) y->b[k] = y->b0[k];
             for (int64_t k = 0; k < y->mj; k++) LANE {
@@ -573,18 +601,12 @@ int64_t kernel_run(Sys *y, Events *ev, int64_t first, int64_t steps, double guar
         for (int64_t k = keep - 1; k > 0; k--) hist[k] = hist[k - 1];
         hist[0] = f;
     }
-    /* the caller's state is newest first again: swap the buffers into order */
-    for (int64_t k = 0; k < keep; k++) {
-        double *want = y->f + k * size;
-        if (hist[k] == want) continue;
-        for (int64_t j = 0; j < size; j++) {
-            double t = want[j];
-            want[j] = hist[k][j];
-            hist[k][j] = t;
-        }
-        for (int64_t j = k + 1; j < keep; j++)
-            if (hist[j] == want) hist[j] = hist[k];
-        hist[k] = want;
+    /* the caller's arrays are newest first again */
+    order(hist, y->f, keep, size);
+    order(y->v, y->jv, 3, mw);
+    if (y->jp != jp) {
+        for (int64_t k = 0; k < mw; k++) jp[k] = y->jp[k];
+        y->jp = jp;
     }
     return step;
 }

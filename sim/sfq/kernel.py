@@ -1,332 +1,629 @@
-"""The transient law compiled: the same steps as ``reference``, one pass over each kind of element, sparse solve inside.
+"""kernel.c in numba, for machines without a compiler: the same steps, corners innermost; slower, above all alone.
 
-Costs of docs/sfq.md 2.2: junctions in three loops that vectorise (predict, sine, scatter), then one forward and one
-backward sweep through the nearly fill-free L of ``ldl``. The sine is a polynomial: reduced by pi in two parts, then the
-Taylor series to the 19th power, whose next term is below 3e-16 at pi/2.
-
-numba is imported with this module and with nothing else; ``fastmath`` stays off.
+numba is imported with this module and with nothing else; ``fastmath`` stays off. Each function is that of the same name
+in kernel.c.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numba
+import numpy as np
 
+from sim.sfq.border import Border
 from sim.sfq.circuit import Floats, Ints
 from sim.sfq.constants import SIGMA_VS
 from sim.sfq.layout import Layout
-from sim.sfq.state import DONE, GUARD_RAD, NOT_SPD, STEP_TOO_LARGE, Advance, Events, State, Watch
-from sim.sfq.system import Jj, System
-from sim.sfq.tables import Scratch, Tables, scratch, tables
+from sim.sfq.state import DONE, GUARD_RAD, NOT_SPD, STEP_TOO_LARGE, Advance, Drive, Events, Options, State, Watch
+from sim.sfq.system import System
+from sim.sfq.tables import tables, work_space
 
 PI_HIGH = 3.1415926218032837
 PI_LOW = 3.178650954705639e-08
 """pi in two parts: the first has 26 bits, so that its product with a count below 2^27 is exact."""
 
 
-def engine(system: System, layout: Layout, watch: Watch) -> Advance:
-    """The compiled engine for one system. The first call in a process loads or compiles the kernel (some seconds)."""
+class Net(NamedTuple):
+    """``Sys`` of kernel.c but the matrix, the state and the work space; see ``System``."""
+
+    n: int
+    row: Ints
+    ra: Ints
+    rb: Ints
+    rg: Floats
+    ca: Ints
+    cb: Ints
+    cg: Floats
+    ja: Ints
+    jb: Ints
+    jg: Floats
+    jcond: Floats
+    jit: Floats
+    jamp: Floats
+    c_2h: Floats
+    c_h2: Floats
+    v_low: Floats
+    v_high: Floats
+    phi: Floats
+    cpr: Floats
+    gap: Floats
+    transparency: Floats
+    ta: Ints
+    tb: Ints
+    tg: Floats
+    t_steps: Ints
+    t_frac: Floats
+    fa: Ints
+    fb: Ints
+    fwave: Ints
+    fscale: Floats
+    ep: Ints
+    ec: Ints
+    esign: Floats
+    ephase: Ints
+    ewave: Ints
+    escale: Floats
+    oa: Ints
+    ob: Ints
+    h: float
+    plain: bool
+
+
+class Matrix(NamedTuple):
+    """Places in the factored matrix; see ``tables.Tables``."""
+
+    base: Floats
+    start: Ints
+    rows: Ints
+    first: Ints
+    targets: Ints
+    slots: Ints
+    fold_row: Ints
+    fold_j: Ints
+    fold_value: Floats
+    need_i: Ints
+    need_j: Ints
+    need_value: Floats
+    touch: Ints
+
+
+class Past(NamedTuple):
+    """``State`` as a tuple."""
+
+    f: Floats
+    jp: Floats
+    jv: Floats
+    region: Ints
+    turns: Floats
+    slips: Ints
+    tw: Floats
+    source: Floats
+    last_fp: Floats
+    last_fi: Floats
+    last_si: Floats
+    work: Floats
+    tripped: Ints
+
+
+class Work(NamedTuple):
+    """Work space; see ``tables.work_space``."""
+
+    factors: Floats
+    b: Floats
+    b0: Floats
+    q: Floats
+    qc: Floats
+    s: Floats
+    need: Floats
+    sv: Floats
+    w0: Floats
+    w1: Floats
+    w2: Floats
+    w3: Floats
+    w4: Floats
+    y: Floats
+    tline: Floats
+    z: Floats
+    sinv: Floats
+    stale: Ints
+    head: Ints
+
+
+class Slips(NamedTuple):
+    """``Events`` as a tuple; ``filled`` is an array of one."""
+
+    jj: Ints
+    lane: Ints
+    time: Floats
+    turns: Ints
+    filled: Ints
+
+
+def engine(system: System, layout: Layout, watch: Watch, options: Options) -> Advance:
+    """The numba engine for one system of any number of corners. The first call of all compiles it (some 20 s)."""
     t = tables(system, layout)
-    work = scratch(system, t)
+    net = Net(*(getattr(system, name) for name in Net._fields))
+    matrix = Matrix(*(getattr(t, name) for name in Matrix._fields))
+    space = work_space(system, layout)
+    shaped = {"z": (len(system.border.d), system.n, system.corners), "sinv": (*system.border.d.shape, system.corners)}
+    work = Work(*(space[n].reshape(shaped[n]) if n in shaped else space[n] for n in Work._fields))
+    seen: list[State] = []
 
     def advance(
-        state: State, drive: Floats, first: int, guard_from: float, record: Floats, events: Events
+        state: State, drive: Drive, first: int, guard_from: float, record: Floats, events: Events
     ) -> tuple[int, int]:
-        done, status = _advance(system, t, work, watch, state, drive, first, guard_from, record, events)
+        if not seen or seen[0] is not state:
+            seen[:] = [state]
+            work.stale[0], work.head[0] = 1, int(state.region.any())
+        past = Past(*(getattr(state, name) for name in Past._fields))
+        filled = np.array([events.filled], dtype=np.int64)
+        slips = Slips(events.jj, events.lane, events.time, events.turns, filled)
+        done, status = _advance(
+            net, matrix, system.border, work, past, watch, slips, drive.waves, drive.own, record, first, guard_from,
+            options.corrector, options.account,
+        )  # fmt: skip
+        events.filled = int(filled[0])
         return int(done), int(status)
 
     return advance
 
 
-def _sine(w: Floats, angle: int, out: int) -> None:
-    """Row ``out`` = sin(row ``angle``) below 1e8 rad, error below 1e-15; no branch, so that it vectorises."""
-    for k in range(w.shape[1]):
-        turns = math.floor(w[angle, k] * (1.0 / math.pi) + 0.5)
-        r = (w[angle, k] - turns * PI_HIGH) - turns * PI_LOW
-        z = r * r
-        p = -1.0 / 121645100408832000.0
-        p = p * z + 1.0 / 355687428096000.0
-        p = p * z - 1.0 / 1307674368000.0
-        p = p * z + 1.0 / 6227020800.0
-        p = p * z - 1.0 / 39916800.0
-        p = p * z + 1.0 / 362880.0
-        p = p * z - 1.0 / 5040.0
-        p = p * z + 1.0 / 120.0
-        p = p * z - 1.0 / 6.0
-        sign = 1.0 - 2.0 * (turns - 2.0 * math.floor(0.5 * turns))
-        w[out, k] = sign * (r + r * z * p)
+def _sine(x: float) -> float:
+    turns = math.floor(x * (1.0 / math.pi) + 0.5)
+    r = (x - turns * PI_HIGH) - turns * PI_LOW
+    z = r * r
+    p = -1.0 / 121645100408832000.0
+    p = p * z + 1.0 / 355687428096000.0
+    p = p * z - 1.0 / 1307674368000.0
+    p = p * z + 1.0 / 6227020800.0
+    p = p * z - 1.0 / 39916800.0
+    p = p * z + 1.0 / 362880.0
+    p = p * z - 1.0 / 5040.0
+    p = p * z + 1.0 / 120.0
+    p = p * z - 1.0 / 6.0
+    return (1.0 - 2.0 * (turns - 2.0 * math.floor(0.5 * turns))) * (r + r * z * p)
 
 
-def _predict(jj: Jj, h: float, st: State, guard: bool, w: Floats) -> int:
-    """Rows of ``w``: 0 past, 1 predicted voltage, 2 phi0 - PHI. Returns 1 where the guard stops the run."""
-    c = 2.0 * h / (3.0 * SIGMA_VS)
-    worst = 0.0
-    for k in range(w.shape[1]):
-        past = (4.0 / 3.0) * st.jj_p[0, k] - (1.0 / 3.0) * st.jj_p[1, k]
-        v0 = 2.5 * st.jj_v[0, k] - 2.0 * st.jj_v[1, k] + 0.5 * st.jj_v[2, k]
-        phi0 = past + c * v0
-        w[0, k] = past
-        w[1, k] = v0
-        w[2, k] = phi0 - jj.phi[k]
-        worst = max(worst, abs(phi0 - st.jj_p[0, k]))
-    return 1 if guard and worst > GUARD_RAD else 0
+def _supercurrent(net: Net, x: Floats, out: Floats) -> None:
+    for k in range(x.shape[0]):
+        for w in range(x.shape[1]):
+            if net.plain:
+                out[k, w] = net.jamp[k, w] * _sine(x[k, w])
+                continue
+            wave, half = 0.0, 0.0
+            for m in range(net.cpr.shape[1]):
+                wave += net.cpr[k, m] * math.sin((m + 1) * x[k, w])
+                half += net.cpr[k, m] * math.sin((m + 1) * 0.5 * x[k, w])
+            if net.gap[k] > 0:
+                q = math.sqrt(1.0 - net.transparency[k] * half * half)
+                wave *= math.tanh(q * net.gap[k]) / q
+            out[k, w] = net.jamp[k, w] * wave
 
 
-def _regions(jj: Jj, st: State, w: Floats, stale: Ints) -> None:
-    """Row 4 of ``w`` becomes the offset current; a changed region makes the factors stale."""
-    for k in range(w.shape[1]):
-        region, it = 0, 0.0
-        v = abs(w[1, k])
-        if jj.rtype[k] == 1 and v >= jj.v_low[k]:
-            region = 1 if v < jj.v_high[k] else 2
-            if region == 1:
-                it = -jj.it_A[k] if w[1, k] < 0 else jj.it_A[k]
-        w[4, k] = it
-        if region != st.region[k]:
-            st.region[k] = region
-            stale[0] = 1
-
-
-def _supercurrent(jj: Jj, w: Floats) -> None:
-    """Row 3 of ``w`` becomes ``Ic F(phi0 - PHI)``; see ``reference.supercurrent``."""
-    if jj.plain:
-        _sine(w, 2, 3)
-        for k in range(w.shape[1]):
-            w[3, k] *= jj.amp_A[k]
-        return
-    for k in range(w.shape[1]):
-        wave, half = 0.0, 0.0
-        for m in range(jj.cpr.shape[1]):
-            wave += jj.cpr[k, m] * math.sin((m + 1) * w[2, k])
-            half += jj.cpr[k, m] * math.sin((m + 1) * 0.5 * w[2, k])
-        if jj.gap[k] > 0:
-            q = math.sqrt(1.0 - jj.transparency[k] * half * half)
-            wave *= math.tanh(q * jj.gap[k]) / q
-        w[3, k] = jj.amp_A[k] * wave
-
-
-def _factor(jj: Jj, t: Tables, region: Ints, v: Floats, n: int) -> int:
-    """D and 1/.. into ``v``: L D L^T of the base values plus the junctions. Returns 1 if not positive definite."""
-    v[:] = t.base
+def _factor(net: Net, t: Matrix, region: Ints, v: Floats) -> int:
+    n, corners = net.n, v.shape[1]
+    _copy(v, t.base)
     for k in range(region.shape[0]):
-        g = jj.g[region[k], k]
-        v[t.slots[0, k]] += g
-        v[t.slots[1, k]] += g
-        v[t.slots[2, k]] -= g
+        for w in range(corners):
+            g = net.jg[region[k, w], k, w]
+            v[t.slots[0, k], w] += g
+            v[t.slots[1, k], w] += g
+            v[t.slots[2, k], w] -= g
     for k in range(n):
-        if not v[k] > 0.0:
-            return 1
-        at = t.first[k]
-        d = 1.0 / v[k]
-        for p in range(n + t.start[k], n + t.start[k + 1]):
-            scaled = v[p] * d
-            for q in range(p, n + t.start[k + 1]):
-                v[t.targets[at]] -= scaled * v[q]
-                at += 1
-            v[p] = scaled
-        v[k] = d
+        for w in range(corners):
+            if not v[k, w] > 0.0:
+                return 1
+            at = t.first[k]
+            d = 1.0 / v[k, w]
+            for p in range(n + t.start[k], n + t.start[k + 1]):
+                scaled = v[p, w] * d
+                for q in range(p, n + t.start[k + 1]):
+                    v[t.targets[at], w] -= scaled * v[q, w]
+                    at += 1
+                v[p, w] = scaled
+            v[k, w] = d
     return 0
 
 
-def _gather(system: System, st: State, work: Scratch, drive: Floats, i: int) -> None:
-    """Node currents of the past of every branch, and of the current sources."""
-    b, w, jj = work.b, work.jj, system.jj
-    for k in range(b.shape[0]):
-        b[k] = 0.0
-    for k in range(w.shape[1]):
-        w[3, k] += w[4, k] - jj.c_2h[k] * st.jj_v[0, k] + jj.c_h2[k] * st.jj_v[1, k]
-        current = jj.g[st.region[k], k] * w[0, k] - w[3, k]
-        b[jj.a[k]] += current
-        b[jj.b[k]] -= current
-    for k in range(work.past_r.shape[0]):
-        past = (4.0 / 3.0) * st.r_p[0, k] - (1.0 / 3.0) * st.r_p[1, k]
-        work.past_r[k] = past
-        b[system.r.a[k]] += system.r.g[k] * past
-        b[system.r.b[k]] -= system.r.g[k] * past
-    p = st.c_p
-    for k in range(p.shape[1]):
-        past = (8.0 / 3.0) * p[0, k] - (22.0 / 9.0) * p[1, k] + (8.0 / 9.0) * p[2, k] - (1.0 / 9.0) * p[3, k]
-        b[system.c.a[k]] += system.c.g[k] * past
-        b[system.c.b[k]] -= system.c.g[k] * past
-    for k in range(system.feeds.a.shape[0]):
-        current = drive[system.feeds.wave[k], i]
-        b[system.feeds.a[k]] -= current
-        b[system.feeds.b[k]] += current
-
-
-def _solve(system: System, t: Tables, work: Scratch, st: State, drive: Floats, i: int) -> None:
-    """Offsets of the source trees, then the unknowns, then every place of ``st.f``."""
-    e, n, x, s, c = system.edges, system.n, work.x, work.s, 2.0 * system.h / (3.0 * SIGMA_VS)
-    for k in range(e.child.shape[0]):
-        value = drive[e.wave[k], i]
-        if e.phase[k] == 0:
-            value = c * value + (4.0 / 3.0) * st.source[0, k] - (1.0 / 3.0) * st.source[1, k]
-        work.source[k] = value
-        s[e.child[k]] = s[e.parent[k]] + e.sign[k] * value
+def _sweep(n: int, t: Matrix, v: Floats, b: Floats, f: Floats) -> None:
+    corners = v.shape[1]
     for k in range(n):
-        x[k] = work.b[k]
-    for k in range(n, system.row.shape[0]):
-        x[system.row[k]] += work.b[k]
-    for k in range(t.fold_row.shape[0]):
-        x[t.fold_row[k]] -= t.fold_value[k] * s[t.fold_j[k]]
-    jj = system.jj
-    for m in range(t.touch.shape[0]):
-        k = t.touch[m]
-        current = jj.g[st.region[k], k] * (s[jj.a[k]] - s[jj.b[k]])
-        x[system.row[jj.a[k]]] -= current
-        x[system.row[jj.b[k]]] += current
-    _sweep(n, t, work.factors, x)
-    x[n] = 0.0
-    for k in range(n):
-        st.f[k] = x[k]
-    for k in range(n, system.row.shape[0]):
-        st.f[k] = x[system.row[k]] + s[k]
-
-
-def _sweep(n: int, t: Tables, v: Floats, x: Floats) -> None:
-    """x becomes the solution; ``v`` holds 1/D and L."""
-    for k in range(n):
-        y = x[k]
         for p in range(t.start[k], t.start[k + 1]):
-            x[t.rows[p]] -= v[n + p] * y
+            r = t.rows[p]
+            for w in range(corners):
+                b[r, w] -= v[n + p, w] * b[k, w]
     for k in range(n - 1, -1, -1):
-        y = x[k] * v[k]
+        for w in range(corners):
+            f[k, w] = b[k, w] * v[k, w]
         for p in range(t.start[k], t.start[k + 1]):
-            y -= v[n + p] * x[t.rows[p]]
-        x[k] = y
+            r = t.rows[p]
+            for w in range(corners):
+                f[k, w] -= v[n + p, w] * f[r, w]
 
 
-def _source_currents(system: System, t: Tables, work: Scratch, st: State) -> None:
-    """``work.need`` of a child: the current its source gives it, sources further out included."""
-    need, f, jj, e = work.need, st.f, system.jj, system.edges
-    for k in range(system.n, need.shape[0]):
-        need[k] = -work.b[k]
-    for k in range(t.need_i.shape[0]):
-        need[t.need_i[k]] += t.need_value[k] * f[t.need_j[k]]
+def _border(net: Net, t: Matrix, edge: Border, work: Work) -> int:
+    n, m = net.n, edge.d.shape[0]
+    for col in range(m):
+        _fill(work.b0, 0.0)
+        for k in range(edge.bplace.shape[0]):
+            r = net.row[edge.bplace[k]]
+            if edge.bcol[k] == col and r < n:
+                for w in range(work.b0.shape[1]):
+                    work.b0[r, w] += edge.bvalue[k]
+        _sweep(n, t, work.factors, work.b0, work.z[col])
+    for w in range(work.b.shape[1]):
+        a = np.zeros((m, 2 * m))
+        for i in range(m):
+            for j in range(m):
+                a[i, j] = edge.d[i, j]
+            a[i, m + i] = 1.0
+        for k in range(edge.crow.shape[0]):
+            r = net.row[edge.cplace[k]]
+            if r < n:
+                for j in range(m):
+                    a[edge.crow[k], j] -= edge.cvalue[k] * work.z[j, r, w]
+        if _invert(a, m) != 0:
+            return 1
+        for i in range(m):
+            for j in range(m):
+                work.sinv[i, j, w] = a[i, m + j]
+    return 0
+
+
+def _invert(a: Floats, m: int) -> int:
+    """Gauss and Jordan with row pivots on (m, 2 m)."""
+    for i in range(m):
+        best = i
+        for r in range(i + 1, m):
+            if abs(a[r, i]) > abs(a[best, i]):
+                best = r
+        if not abs(a[best, i]) > 0.0:
+            return 1
+        for j in range(2 * m):
+            a[i, j], a[best, j] = a[best, j], a[i, j]
+        pivot = a[i, i]
+        for j in range(2 * m):
+            a[i, j] /= pivot
+        for r in range(m):
+            factor = a[r, i]
+            if r != i:
+                for j in range(2 * m):
+                    a[r, j] -= factor * a[i, j]
+    return 0
+
+
+def _fill(out: Floats, value: float) -> None:
+    for k in range(out.shape[0]):
+        for w in range(out.shape[1]):
+            out[k, w] = value
+
+
+def _copy(out: Floats, value: Floats) -> None:
+    for k in range(out.shape[0]):
+        for w in range(out.shape[1]):
+            out[k, w] = value[k, w]
+
+
+def _predict(net: Net, st: Past, work: Work, guard: bool) -> bool:
+    c = 2.0 * net.h / (3.0 * SIGMA_VS)
+    broken = False
+    for k in range(net.ja.shape[0]):
+        a, b = net.ja[k], net.jb[k]
+        for w in range(work.b.shape[1]):
+            past = work.q[a, w] - work.q[b, w]
+            v0 = 2.5 * st.jv[0, k, w] - 2.0 * st.jv[1, k, w] + 0.5 * st.jv[2, k, w]
+            phi0 = past + c * v0
+            work.w0[k, w], work.w1[k, w], work.w2[k, w] = past, v0, phi0 - net.phi[k]
+            if guard and abs(phi0 - st.jp[k, w]) > GUARD_RAD:
+                st.tripped[w] = 1
+                broken = True
+            region, it = 0, 0.0
+            v = abs(v0)
+            if v >= net.v_low[k]:
+                region = 1 if v < net.v_high[k] else 2
+                if region == 1:
+                    it = -net.jit[k, w] if v0 < 0 else net.jit[k, w]
+            work.w4[k, w] = it
+            if region != st.region[k, w] and not (broken and work.b.shape[1] == 1):
+                st.region[k, w] = region
+                work.stale[0] = 1
+    return broken
+
+
+def _past(net: Net, st: Past, work: Work) -> None:
+    f = st.f
+    for k in range(work.q.shape[0]):
+        for w in range(work.q.shape[1]):
+            work.q[k, w] = (4.0 / 3.0) * f[0, k, w] - (1.0 / 3.0) * f[1, k, w]
+    for k in range(work.qc.shape[0]):
+        for w in range(work.qc.shape[1]):
+            early = (8.0 / 3.0) * f[0, k, w] - (22.0 / 9.0) * f[1, k, w]
+            work.qc[k, w] = early + (8.0 / 9.0) * f[2, k, w] - (1.0 / 9.0) * f[3, k, w]
+
+
+def _scatter(a: Ints, b: Ints, g: Floats, q: Floats, into: Floats) -> None:
+    for k in range(a.shape[0]):
+        for w in range(q.shape[1]):
+            current = g[k, w] * (q[a[k], w] - q[b[k], w])
+            into[a[k], w] += current
+            into[b[k], w] -= current
+
+
+def _gather(net: Net, st: Past, work: Work, waves: Floats, own: Floats, i: int) -> None:
+    b = work.b
+    _fill(b, 0.0)
+    for k in range(net.ja.shape[0]):
+        for w in range(b.shape[1]):
+            work.w3[k, w] += work.w4[k, w] - net.c_2h[k, w] * st.jv[0, k, w] + net.c_h2[k, w] * st.jv[1, k, w]
+            current = net.jg[st.region[k, w], k, w] * work.w0[k, w] - work.w3[k, w]
+            b[net.ja[k], w] += current
+            b[net.jb[k], w] -= current
+    _scatter(net.ra, net.rb, net.rg, work.q, b)
+    if net.ca.shape[0]:
+        _scatter(net.ca, net.cb, net.cg, work.qc, b)
+    for k in range(net.fa.shape[0]):
+        for w in range(b.shape[1]):
+            current = net.fscale[k, w] * waves[net.fwave[k], i]
+            b[net.fa[k], w] -= current
+            b[net.fb[k], w] += current
+    for k in range(net.oa.shape[0]):
+        for w in range(b.shape[1]):
+            b[net.oa[k], w] -= own[i, k, w]
+            b[net.ob[k], w] += own[i, k, w]
+
+
+def _lines_in(net: Net, st: Past, work: Work, i: int) -> None:
+    c, depth = 2.0 * net.h / (3.0 * SIGMA_VS), st.tw.shape[0]
+    _scatter(net.ta, net.tb, net.tg, work.q, work.b)
+    for k in range(net.ta.shape[0]):
+        at, part = i - net.t_steps[k >> 1], net.t_frac[k >> 1]
+        for w in range(work.b.shape[1]):
+            e = (1.0 - part) * st.tw[at % depth, k ^ 1, w] + part * st.tw[(at - 1) % depth, k ^ 1, w]
+            work.tline[k, w] = e
+            work.b[net.ta[k], w] += net.tg[k, w] * c * e
+            work.b[net.tb[k], w] -= net.tg[k, w] * c * e
+
+
+def _lines_out(net: Net, st: Past, work: Work, i: int, f: Floats) -> None:
+    c, depth = 2.0 * net.h / (3.0 * SIGMA_VS), st.tw.shape[0]
+    for k in range(net.ta.shape[0]):
+        a, b = net.ta[k], net.tb[k]
+        for w in range(f.shape[1]):
+            v, e = (f[a, w] - f[b, w] - (work.q[a, w] - work.q[b, w])) / c, work.tline[k, w]
+            st.tw[i % depth, k, w] = 2.0 * v - e
+            work.tline[k, w] = (v - e) * net.tg[k, w] * c
+
+
+def _solve(
+    net: Net, t: Matrix, edge: Border, work: Work, st: Past, waves: Floats, own: Floats, i: int, f: Floats
+) -> None:
+    n, s, b, c = net.n, work.s, work.b, 2.0 * net.h / (3.0 * SIGMA_VS)
+    corners = b.shape[1]
+    for k in range(net.ec.shape[0]):
+        for w in range(corners):
+            value = waves[net.ewave[k], i] if net.ewave[k] >= 0 else own[i, -1 - net.ewave[k], w]
+            value *= net.escale[k, w]
+            if net.ephase[k] == 0:
+                value = c * value + (4.0 / 3.0) * st.source[0, k, w] - (1.0 / 3.0) * st.source[1, k, w]
+            work.sv[k, w] = value
+            s[net.ec[k], w] = s[net.ep[k], w] + net.esign[k] * value
+    for k in range(n, net.row.shape[0] - 1):
+        if net.row[k] < n:
+            for w in range(corners):
+                b[net.row[k], w] += b[k, w]
+    for k in range(t.fold_row.shape[0]):
+        for w in range(corners):
+            b[t.fold_row[k], w] -= t.fold_value[k, w] * s[t.fold_j[k], w]
     for m in range(t.touch.shape[0]):
         k = t.touch[m]
-        current = jj.g[st.region[k], k] * (f[jj.a[k]] - f[jj.b[k]])
-        need[jj.a[k]] += current
-        need[jj.b[k]] -= current
-    for k in range(e.child.shape[0] - 1, -1, -1):
-        need[e.parent[k]] += need[e.child[k]]
+        ra, rb = net.row[net.ja[k]], net.row[net.jb[k]]
+        for w in range(corners):
+            current = net.jg[st.region[k, w], k, w] * (s[net.ja[k], w] - s[net.jb[k], w])
+            if ra < n:
+                b[ra, w] -= current
+            if rb < n:
+                b[rb, w] += current
+    _sweep(n, t, work.factors, b, f)
+    if edge.d.shape[0]:
+        _bordered(net, edge, work, f)
+    for k in range(n, net.row.shape[0]):
+        r = net.row[k]
+        for w in range(corners):
+            f[k, w] = (f[r, w] if r < n else 0.0) + s[k, w]
 
 
-def _account(system: System, work: Scratch, st: State, drive: Floats, col: int, i: int) -> None:
-    """Work of current, voltage and phase sources since the step before; see ``reference.Reference.account``."""
-    feeds, e = system.feeds, system.edges
-    total = 0.0
-    for k in range(feeds.a.shape[0]):
-        phase, current = st.f[feeds.b[k]] - st.f[feeds.a[k]], drive[feeds.wave[k], col]
-        total += 0.5 * (current + st.last_feed_i[k]) * (phase - st.last_feed_p[k])
-        st.last_feed_p[k], st.last_feed_i[k] = phase, current
-    given = 0.0
-    for k in range(e.child.shape[0]):
-        current = work.need[e.child[k]]
-        given += 0.5 * (current + st.last_source_i[k]) * e.sign[k] * (work.source[k] - st.source[0, k])
-        st.last_source_i[k] = current
-        st.source[1, k] = st.source[0, k]
-        st.source[0, k] = work.source[k]
-    if i > 0:
-        st.work_J[0] += SIGMA_VS * total
-        st.work_J[1] += SIGMA_VS * given
+def _bordered(net: Net, edge: Border, work: Work, f: Floats) -> None:
+    n, m = net.n, edge.d.shape[0]
+    for w in range(f.shape[1]):
+        e = np.zeros(m)
+        for k in range(edge.crow.shape[0]):
+            place = edge.cplace[k]
+            r = net.row[place]
+            value = (f[r, w] if r < n else 0.0) + work.s[place, w]
+            if edge.row_past[k]:
+                value -= work.q[place, w]
+            e[edge.crow[k]] -= edge.cvalue[k] * value
+        for r in range(m):
+            total = 0.0
+            for j in range(m):
+                total += work.sinv[r, j, w] * e[j]
+            work.y[r, w] = total
+        for r in range(m):
+            for k in range(n):
+                f[k, w] -= work.z[r, k, w] * work.y[r, w]
 
 
-def _shift_branches(system: System, work: Scratch, st: State, i: int) -> None:
-    """R and C one step older; what the resistors turned to heat."""
-    c = 2.0 * system.h / (3.0 * SIGMA_VS)
-    heat, f = 0.0, st.f
-    for k in range(work.past_r.shape[0]):
-        phase = f[system.r.a[k]] - f[system.r.b[k]]
-        v = (phase - work.past_r[k]) / c
-        heat += system.r.g[k] * c * v * v
-        st.r_p[1, k] = st.r_p[0, k]
-        st.r_p[0, k] = phase
-    for k in range(st.c_p.shape[1]):
-        for m in range(3, 0, -1):
-            st.c_p[m, k] = st.c_p[m - 1, k]
-        st.c_p[0, k] = f[system.c.a[k]] - f[system.c.b[k]]
-    if i > 0:
-        st.work_J[2] += heat * system.h
+def _source_currents(net: Net, t: Matrix, edge: Border, work: Work, st: Past, f: Floats) -> None:
+    need, n = work.need, net.n
+    corners = f.shape[1]
+    for k in range(n, need.shape[0]):
+        for w in range(corners):
+            need[k, w] = -work.b[k, w]
+    for k in range(t.need_i.shape[0]):
+        for w in range(corners):
+            need[t.need_i[k], w] += t.need_value[k, w] * f[t.need_j[k], w]
+    for k in range(edge.bplace.shape[0]):
+        if edge.bplace[k] >= n:
+            for w in range(corners):
+                need[edge.bplace[k], w] += edge.bvalue[k] * work.y[edge.bcol[k], w]
+    for m in range(t.touch.shape[0]):
+        k = t.touch[m]
+        a, b = net.ja[k], net.jb[k]
+        for w in range(corners):
+            current = net.jg[st.region[k, w], k, w] * (f[a, w] - f[b, w])
+            if a >= n:
+                need[a, w] += current
+            if b >= n:
+                need[b, w] -= current
+    for k in range(net.ec.shape[0] - 1, -1, -1):
+        for w in range(corners):
+            need[net.ep[k], w] += need[net.ec[k], w]
 
 
-def _shift_junctions(system: System, work: Scratch, st: State, i: int, events: Events) -> None:
-    """Voltages, currents (row 5 of the junction rows), slips; one step older."""
-    jj, w, f, c = system.jj, work.jj, st.f, 2.0 * system.h / (3.0 * SIGMA_VS)
-    heat, rate = 0.0, 1.0 / c
-    for k in range(w.shape[1]):
-        phase = f[jj.a[k]] - f[jj.b[k]]
-        v = (phase - w[0, k]) * rate
-        region = st.region[k]
-        w[5, k] = jj.g[region, k] * c * v + w[3, k]
-        heat += v * (jj.cond[region, k] * v + w[4, k])
-        st.jj_v[2, k] = st.jj_v[1, k]
-        st.jj_v[1, k] = st.jj_v[0, k]
-        st.jj_v[0, k] = v if i >= 0 else 0.0
-        st.jj_p[1, k] = st.jj_p[0, k]
-        st.jj_p[0, k] = phase
-    if i > 0:
-        st.work_J[3] += heat * system.h
-    for k in range(w.shape[1]):
-        x = st.jj_p[0, k] - jj.phi[k]
-        turns = math.floor(x * (0.5 / math.pi) + 0.5)
-        if turns != st.turns[k]:
-            if i >= 0:
-                _slip(system.h, st, k, i, x, st.jj_p[1, k] - jj.phi[k], turns, events)
-            st.turns[k] = turns
+def _account(net: Net, work: Work, st: Past, waves: Floats, own: Floats, col: int, i: int, f: Floats) -> None:
+    c, feeds = 2.0 * net.h / (3.0 * SIGMA_VS), net.fa.shape[0]
+    for w in range(f.shape[1]):
+        fed, given, heat, quasi = 0.0, 0.0, 0.0, 0.0
+        for k in range(feeds + net.oa.shape[0]):
+            if k < feeds:
+                current = net.fscale[k, w] * waves[net.fwave[k], col]
+                phase = f[net.fb[k], w] - f[net.fa[k], w]
+            else:
+                current = own[col, k - feeds, w]
+                phase = f[net.ob[k - feeds], w] - f[net.oa[k - feeds], w]
+            fed += 0.5 * (current + st.last_fi[k, w]) * (phase - st.last_fp[k, w])
+            st.last_fp[k, w], st.last_fi[k, w] = phase, current
+        for k in range(net.ec.shape[0]):
+            current = work.need[net.ec[k], w]
+            moved = net.esign[k] * (work.sv[k, w] - st.source[0, k, w])
+            given += 0.5 * (current + st.last_si[k, w]) * moved
+            st.last_si[k, w] = current
+        for k in range(net.ra.shape[0]):
+            a, b = net.ra[k], net.rb[k]
+            v = (f[a, w] - f[b, w] - work.q[a, w] + work.q[b, w]) / c
+            heat += net.rg[k, w] * c * v * v
+        for k in range(net.ja.shape[0]):
+            v = st.jv[0, k, w]
+            quasi += v * (net.jcond[st.region[k, w], k, w] * v + work.w4[k, w])
+        if i > 0:
+            st.work[0, w] += SIGMA_VS * fed
+            st.work[1, w] += SIGMA_VS * given
+            st.work[2, w] += heat * net.h
+            st.work[3, w] += quasi * net.h
 
 
-def _slip(h: float, st: State, k: int, i: int, x: float, before: float, turns: int, events: Events) -> None:
-    at = events.filled[0]
-    edge = (2 * max(turns, st.turns[k]) - 1) * math.pi
-    events.jj[at] = k
-    events.time[at] = (i - 1 + (edge - before) / (x - before)) * h
-    events.turns[at] = turns - st.turns[k]
-    events.filled[0] = at + 1
-    st.slips[k] += abs(turns - st.turns[k])
+def _shift(net: Net, work: Work, st: Past, i: int, f: Floats, slips: Slips) -> None:
+    rate = 3.0 * SIGMA_VS / (2.0 * net.h)
+    for k in range(net.ja.shape[0]):
+        for w in range(f.shape[1]):
+            phase = f[net.ja[k], w] - f[net.jb[k], w]
+            st.jv[2, k, w] = st.jv[1, k, w]
+            st.jv[1, k, w] = st.jv[0, k, w]
+            st.jv[0, k, w] = (phase - work.w0[k, w]) * rate if i >= 0 else 0.0
+            x = phase - net.phi[k]
+            if abs(x - 2 * math.pi * st.turns[k, w]) > math.pi:
+                _slip(net, st, k, w, i, x, st.jp[k, w] - net.phi[k], slips)
+            st.jp[k, w] = phase
 
 
-def _record(watch: Watch, work: Scratch, st: State, child: Ints, out: Floats, step: int) -> None:
-    nodes, jj, edges = watch.nodes, watch.jj, watch.edges
-    for k in range(nodes.shape[0]):
-        out[step, k] = st.f[nodes[k]]
-    for k in range(jj.shape[0]):
-        out[step, nodes.shape[0] + k] = work.jj[5, jj[k]]
-    for k in range(edges.shape[0]):
-        out[step, nodes.shape[0] + jj.shape[0] + k] = work.need[child[edges[k]]]
+def _slip(net: Net, st: Past, k: int, w: int, i: int, x: float, before: float, slips: Slips) -> None:
+    turns, old = math.floor(x * (0.5 / math.pi) + 0.5), st.turns[k, w]
+    if turns == old:
+        return
+    if i >= 0:
+        at = slips.filled[0]
+        slips.jj[at], slips.lane[at], slips.turns[at] = k, w, int(turns - old)
+        slips.time[at] = (i - 1 + ((2 * max(turns, old) - 1) * math.pi - before) / (x - before)) * net.h
+        slips.filled[0] = at + 1
+        st.slips[k, w] += int(abs(turns - old))
+    st.turns[k, w] = turns
+
+
+def _record(net: Net, watch: Watch, work: Work, st: Past, f: Floats, out: Floats) -> None:
+    c = 2.0 * net.h / (3.0 * SIGMA_VS)
+    for w in range(f.shape[1]):
+        at = 0
+        for k in range(watch.nodes.shape[0]):
+            out[at, w] = f[watch.nodes[k], w]
+            at += 1
+        for k in range(watch.jj.shape[0]):
+            j = watch.jj[k]
+            out[at, w] = net.jg[st.region[j, w], j, w] * c * st.jv[0, j, w] + work.w3[j, w]
+            at += 1
+        for k in range(watch.edges.shape[0]):
+            out[at, w] = work.need[net.ec[watch.edges[k]], w]
+            at += 1
+        for k in range(work.y.shape[0]):
+            out[at, w] = work.y[k, w]
+            at += 1
+        for k in range(work.tline.shape[0]):
+            out[at, w] = work.tline[k, w]
+            at += 1
+
+
+def _correct(net: Net, work: Work, f: Floats, used: Floats) -> None:
+    for k in range(net.ja.shape[0]):
+        for w in range(f.shape[1]):
+            work.w2[k, w] = f[net.ja[k], w] - f[net.jb[k], w] - net.phi[k]
+    _supercurrent(net, work.w2, work.w1)
+    for k in range(net.ja.shape[0]):
+        for w in range(f.shape[1]):
+            change = work.w1[k, w] - used[k, w]
+            work.b[net.ja[k], w] -= change
+            work.b[net.jb[k], w] += change
+            work.w3[k, w] += change
+            used[k, w] = work.w1[k, w]
 
 
 def _run(
-    system: System, t: Tables, work: Scratch, watch: Watch, st: State,
-    drive: Floats, first: int, guard_from: float, record: Floats, events: Events,
+    net: Net, t: Matrix, edge: Border, work: Work, st: Past, watch: Watch, slips: Slips, waves: Floats, own: Floats,
+    record: Floats, first: int, guard_from: float, corrector: int, account: bool,
 ) -> tuple[int, int]:  # fmt: skip
-    """``Advance`` for these tables; see ``state.Advance``."""
+    """``Advance`` for these tables; see ``state.Advance`` and ``kernel_run`` in kernel.c."""
+    f = np.zeros(st.f.shape[1:])
+    used = np.zeros(work.w3.shape)
     for step in range(record.shape[0]):
         i = first + step
-        if events.filled[0] + st.turns.shape[0] > events.jj.shape[0]:
+        if slips.filled[0] + st.turns.size > slips.jj.shape[0]:
             return step, DONE
-        if _predict(system.jj, system.h, st, i > guard_from, work.jj) != 0:
+        _past(net, st, work)
+        if _predict(net, st, work, i > guard_from) and f.shape[1] == 1:
             return step, STEP_TOO_LARGE
-        _regions(system.jj, st, work.jj, work.stale)
         if work.stale[0] != 0:
-            if _factor(system.jj, t, st.region, work.factors, system.n) != 0:
+            if _factor(net, t, st.region, work.factors) != 0:
+                return step, NOT_SPD
+            if edge.d.shape[0] and _border(net, t, edge, work) != 0:
                 return step, NOT_SPD
             work.stale[0] = 0
-        _supercurrent(system.jj, work.jj)
-        _gather(system, st, work, drive, step)
-        _solve(system, t, work, st, drive, step)
-        _source_currents(system, t, work, st)
-        _account(system, work, st, drive, step, i)
-        _shift_branches(system, work, st, i)
-        _shift_junctions(system, work, st, i, events)
-        _record(watch, work, st, system.edges.child, record, step)
+        _supercurrent(net, work.w2, work.w3)
+        _copy(used, work.w3)
+        _gather(net, st, work, waves, own, step)
+        _lines_in(net, st, work, i)
+        for _ in range(corrector):
+            _copy(work.b0, work.b)
+            _solve(net, t, edge, work, st, waves, own, step, f)
+            _copy(work.b, work.b0)
+            _correct(net, work, f, used)
+        _solve(net, t, edge, work, st, waves, own, step, f)
+        _source_currents(net, t, edge, work, st, f)
+        _lines_out(net, st, work, i, f)
+        _shift(net, work, st, i, f, slips)
+        if account:
+            _account(net, work, st, waves, own, step, i, f)
+        for k in range(3, 0, -1):
+            _copy(st.source[k], st.source[k - 1])
+            _copy(st.f[k], st.f[k - 1])
+        _copy(st.source[0], work.sv)
+        _copy(st.f[0], f)
+        _record(net, watch, work, st, f, record[step])
     return record.shape[0], DONE
 
 
 for _helper in (
-    _sine, _predict, _regions, _supercurrent, _factor, _gather, _sweep, _solve, _source_currents, _account,
-    _shift_branches, _slip, _shift_junctions, _record,
+    _fill, _copy, _invert, _sine, _supercurrent, _factor, _sweep, _border, _predict, _past, _scatter, _gather, _lines_in, _lines_out,
+    _bordered, _solve, _source_currents, _account, _slip, _shift, _record, _correct,
 ):  # fmt: skip
-    globals()[_helper.__name__] = numba.njit(inline="always", error_model="numpy")(_helper)
+    globals()[_helper.__name__] = numba.njit(cache=True, error_model="numpy")(_helper)
 _advance = numba.njit(cache=True, nogil=True, error_model="numpy")(_run)

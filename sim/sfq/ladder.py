@@ -142,9 +142,7 @@ def _between(f: Floats) -> Floats:
     return np.stack([f[0], half, f[1], more])
 
 
-def coarsen(
-    state: State, f: Floats, jv: Floats, source: Floats, coarse: System, fine: System, last: int
-) -> State:
+def coarsen(state: State, f: Floats, jv: Floats, source: Floats, coarse: System, fine: System, last: int) -> State:
     """The state at twice the step after its step ``last``; ``f``, ``jv``, ``source`` at its own steps, newest first."""
     tw = np.zeros((coarse.depth, *state.tw.shape[1:]))
     for back in range(coarse.depth):

@@ -6,18 +6,22 @@ G has three regions (RTYPE 1): 1/R0 below the gap VG - DELV/2, Ic/(ICFCT DELV) a
 1/RN throughout. Ic and C scale with the area, R0 and RN against it. Giving T, TC or D turns the temperature on:
 ``Delta = 1.76 kB TC sqrt(cos((pi/2)(T/TC)^2))``, ``RN = pi Delta/(2 e Ic) tanh(Delta/2kT)`` and
 ``F = sin(x)/q tanh(q Delta/2kT)/tanh(Delta/2kT)``, ``q = sqrt(1 - D sin^2(x/2))``.
-Source: JoSIM Model.hpp (defaults), JJ.cpp, Simulation.cpp; docs/sfq.md 1.3, 1.4.
+
+A parameter that only WRspice has makes the model WRspice's: its defaults, RTYPE 0 for a junction without conductance,
+R0 = VM/ICRIT, RN = ICRN/ICRIT, and VSHUNT a resistor of VSHUNT/Ic with LSH0 + LSH1 R in series, beside the junction.
+Source: JoSIM Model.hpp (defaults), JJ.cpp, Simulation.cpp; WRspice manual, RSJ model; docs/sfq.md 1.3, 1.4.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sim.sfq import constants
-from sim.sfq.errors import DeckError, Where
+from sim.sfq.errors import DeckError, DeckWarning, Where
 from sim.sfq.lines import Line, split_outside
 
 
@@ -39,6 +43,9 @@ class JunctionModel:
     tc_K: float = 9.1
     transparency: float = 0.0
     thermal: bool = False
+    vshunt_V: float = 0.0
+    lsh0_H: float = 0.0
+    lsh1_H_ohm: float = 0.0
 
     def gap_over_2kt(self) -> float:
         """``Delta(T)/2 kB T``, or 0 where the model has no temperature."""
@@ -66,6 +73,15 @@ NAMES = {
     "C": "c_F", "CAP": "c_F", "DELV": "delv_V", "ICFCT": "icfct", "ICFACT": "icfct", "PHI": "phi_rad",
     "T": "temperature_K", "TC": "tc_K", "D": "transparency",
 }  # fmt: skip
+WRSPICE = {
+    "VM", "ICRN", "RSUB", "RNORM", "CPIC", "CMU", "GMU", "CCT", "PIJJ", "ICON", "ICS", "LEVEL", "TNOM", "DEFTEMP",
+    "TCFCT", "TDEBYE", "FORCE", "VSHUNT", "LSH0", "LSH1", "TSFACTOR", "TSACCEL", "NOISE", "GMIN", "COEFFSET",
+}  # fmt: skip
+"""Parameters of WRspice that JoSIM does not have."""
+
+ABSENT_OHM = 1e12
+"""A resistance that is not there."""
+
 POSITIVE = ("vg_V", "ic_A", "rn_ohm", "r0_ohm", "delv_V", "icfct", "temperature_K", "tc_K")
 
 
@@ -79,22 +95,58 @@ class ModelCard:
 
     def build(self, evaluate: Callable[[str], float]) -> JunctionModel:
         """The model with its numbers. Raises DeckError for a value outside its range."""
-        values: dict[str, object] = {}
+        numbers: dict[str, float] = {}
+        cpr: tuple[float, ...] = (1.0,)
         for key, text in self.pairs:
             if key == "CPR":
-                values["cpr"] = tuple(evaluate(v) for v in split_outside(text.strip("{}"), ", "))
+                cpr = tuple(evaluate(v) for v in split_outside(text.strip("{}"), ", "))
             else:
-                values[NAMES[key]] = evaluate(text)
-                values["thermal"] = values.get("thermal", False) or key in ("T", "TC", "D")
-        rtype = values.get("rtype", 1)
-        if rtype not in (0, 1):
-            raise DeckError(
-                self.where, self.name, f"rtype={rtype}", "use 0 (normal resistance) or 1 (piecewise linear)"
-            )
-        values["rtype"] = int(rtype == 1)
-        model = JunctionModel(**values)  # type: ignore[arg-type]  # keys are NAMES, values float
+                numbers[key] = 0.0 if key == "COEFFSET" else evaluate(text)
+        model = self._wrspice(numbers) if WRSPICE & numbers.keys() else self._josim(numbers)
+        model = replace(model, cpr=cpr)
         self._check(model)
         return model
+
+    def _josim(self, numbers: dict[str, float]) -> JunctionModel:
+        values: dict[str, float] = {NAMES[key]: value for key, value in numbers.items()}
+        rtype = values.pop("rtype", 1.0)
+        if rtype not in (0, 1):
+            raise DeckError(
+                self.where, self.name, f"rtype={rtype:g}", "use 0 (normal resistance) or 1 (piecewise linear)"
+            )
+        thermal = not {"T", "TC", "D"}.isdisjoint(numbers)
+        return JunctionModel(rtype=int(rtype == 1), thermal=thermal, **values)  # type: ignore[arg-type]  # keys are NAMES
+
+    def _wrspice(self, numbers: dict[str, float]) -> JunctionModel:
+        """WRspice's RSJ model; what of it has no equal here is said."""
+        get = numbers.get
+        ic = get("ICRIT", get("ICS", get("IC", 1e-3)))
+        cap = get("CAP", get("C", get("CPIC", 0.7e-9) * ic))
+        level, rtype, cct = get("LEVEL", 1.0), get("RTYPE", 1.0), get("CCT", 1.0)
+        r0 = get("R0", get("RSUB", get("VM", 16.5e-3) / (ic or 1.0)))
+        rn = get("RN", get("RNORM", get("ICRN", 1.65e-3) / (ic or 1.0)))
+        if rtype == 0:
+            r0 = rn = ABSENT_OHM
+        different = [
+            what
+            for what, true in (
+                (f"level={level:g} (taken as 1, the RSJ model)", level not in (1, 2)),
+                (f"rtype={rtype:g} (taken as 1, piecewise linear)", rtype not in (0, 1)),
+                (f"cct={cct:g} (taken as 1, a fixed critical current)", cct != 1),
+                ("cmu, gmu (all values scale with the area)", bool(get("CMU") or get("GMU"))),
+                ("deftemp unlike tnom (values are those at tnom)", get("DEFTEMP", 4.2) != get("TNOM", 4.2)),
+            )
+            if true
+        ]
+        if different:
+            said = f"{self.where}: {self.name}: not modelled of WRspice's: {'; '.join(different)}"
+            warnings.warn(DeckWarning(said), stacklevel=2)
+        return JunctionModel(
+            rtype=int(rtype != 0), vg_V=get("VG", get("VGAP", 2.6e-3)), ic_A=ic, rn_ohm=rn, r0_ohm=r0, c_F=cap,
+            delv_V=get("DELV", 80e-6), icfct=get("ICFCT", get("ICFACT", math.pi / 4)),
+            phi_rad=math.pi if get("PIJJ") else get("PHI", 0.0),
+            vshunt_V=get("VSHUNT", 0.0), lsh0_H=get("LSH0", 0.0), lsh1_H_ohm=get("LSH1", 0.0),
+        )  # fmt: skip
 
     def _check(self, model: JunctionModel) -> None:
         for key in POSITIVE:
@@ -102,6 +154,8 @@ class ModelCard:
                 raise DeckError(self.where, self.name, f"{key} is {getattr(model, key):g}", "give a value above 0")
         if model.c_F < 0 or not 0 <= model.transparency < 1 or not model.cpr:
             raise DeckError(self.where, self.name, "C < 0, D outside 0..1 or an empty CPR", "correct the value")
+        if model.vshunt_V < 0 or model.lsh0_H < 0 or model.lsh1_H_ohm < 0:
+            raise DeckError(self.where, self.name, "VSHUNT, LSH0 or LSH1 below 0", "correct the value")
         if model.thermal and model.temperature_K >= model.tc_K:
             raise DeckError(
                 self.where, self.name, f"T {model.temperature_K:g} K is not below TC", "lower T or raise TC"
@@ -116,7 +170,11 @@ def parse_model(line: Line) -> ModelCard:
     pairs = []
     for part in split_outside(m[3], ", \t"):
         key, _, text = part.partition("=")
-        if not text or (key not in NAMES and key != "CPR"):
-            raise DeckError(line.where, m[1], f"unknown model parameter {part!r}", f"known: {', '.join(NAMES)}, CPR")
+        if not text:
+            raise DeckError(line.where, m[1], f"{part!r} is no key=value", f"known: {', '.join(NAMES)}, CPR")
+        if key not in NAMES and key not in WRSPICE and key != "CPR":
+            said = f"{line.where}: {m[1]}: unknown model parameter {part} is ignored, as in JoSIM"
+            warnings.warn(DeckWarning(f"{said}; known: {', '.join(NAMES)}, CPR"), stacklevel=2)
+            continue
         pairs.append((key, text))
     return ModelCard(m[1], tuple(pairs), line.where)

@@ -58,6 +58,7 @@ class Sys(ctypes.Structure):
         [(name, ctypes.c_int64) for name in SIZES]
         + [(name, ctypes.c_void_p) for name in POINTERS]
         + [(name, ctypes.c_double) for name in ("h", "guard", "sigma")]
+        + [(name, ctypes.c_void_p) for name in ("v0", "v1", "v2", "jp_next")]
     )
 
 

@@ -132,7 +132,9 @@ def _normals_numpy(seed: int, ids: Ints, elements: Ints, low: int, blocks: int) 
     """The same numbers as the kernel's, by Box and Muller from pairs of words."""
     block = (np.arange(low, low + blocks, dtype=np.int64).astype(np.uint64))[:, None, None]
     shape = (blocks, len(elements), len(ids))
-    words = [np.broadcast_to(x, shape) for x in (block & _LOW, block >> np.uint64(32), elements.astype(np.uint64)[None, :, None], np.uint64(seed >> 32 & 0xFFFFFFFF))]  # fmt: skip
+    element = elements.astype(np.uint64)[None, :, None]
+    high = np.uint64(seed >> 32 & 0xFFFFFFFF)
+    words = [np.broadcast_to(x, shape) for x in (block & _LOW, block >> np.uint64(32), element, high)]
     key = (
         np.broadcast_to(np.uint64(seed & 0xFFFFFFFF), shape),
         np.broadcast_to(ids.astype(np.uint64)[None, None, :], shape),

@@ -84,9 +84,7 @@ def _parts(circuit: Circuit) -> Ints:
     return np.asarray(numbers, dtype=np.int64)
 
 
-def _voltages(
-    circuit: Circuit, system: System, now: Floats, corners: Corners | None
-) -> tuple[Floats, Floats, Floats]:
+def _voltages(circuit: Circuit, system: System, now: Floats, corners: Corners | None) -> tuple[Floats, Floats, Floats]:
     """Voltages of nodes, currents into nodes from all that is resistive or a source, and V + Z I of line ports."""
     part, count = _parts(circuit), now.shape[1]
     feeds = now[: len(circuit.currents)]
@@ -101,15 +99,17 @@ def _voltages(
         return np.zeros((len(circuit.nodes), count)), inject, ports
     volts = np.zeros((len(circuit.nodes), count))
     for w in range(count):
-        scale = np.ones(len(circuit.resistors)) if corners is None or corners.resistors is None else corners.resistors[w]
-        volts[:, w], more, ports[:, w] = _network(circuit, part, loose[:, w], held[:, w], circuit.resistors.value * scale)
+        scale = (
+            np.ones(len(circuit.resistors)) if corners is None or corners.resistors is None else corners.resistors[w]
+        )
+        volts[:, w], more, ports[:, w] = _network(
+            circuit, part, loose[:, w], held[:, w], circuit.resistors.value * scale
+        )
         inject[:, w] += more
     return volts, inject, ports
 
 
-def _network(
-    circuit: Circuit, part: Ints, loose: Floats, held: Floats, ohm: Floats
-) -> tuple[Floats, Floats, Floats]:
+def _network(circuit: Circuit, part: Ints, loose: Floats, held: Floats, ohm: Floats) -> tuple[Floats, Floats, Floats]:
     """One corner: node voltages, currents into nodes from R, V, E, F, G, H and T, and V + Z I of line ports."""
     r, v, x, t = circuit.resistors, circuit.voltages, circuit.controlled, circuit.lines
     n = int(part.max()) + 1
@@ -178,7 +178,9 @@ def _phases(
     i, j, value = _stiffness(circuit, layout, corners, count)
     offset = np.zeros((places, count))
     for k, edge in enumerate(layout.edges):
-        given = now[len(circuit.currents) + len(circuit.voltages) + edge.index] if edge.phase and edge.index >= 0 else 0.0
+        given = (
+            now[len(circuit.currents) + len(circuit.voltages) + edge.index] if edge.phase and edge.index >= 0 else 0.0
+        )
         offset[system.ec[k]] = offset[system.ep[k]] + system.esign[k] * given
     row_i, row_j = system.row[i], system.row[j]
     a, b = system.row[system.ja], system.row[system.jb]
@@ -233,9 +235,7 @@ def _curve(system: System, x: Floats) -> tuple[Floats, Floats]:
     return current(x), (current(x + 1e-6) - current(x - 1e-6)) / 2e-6
 
 
-def _stiffness(
-    circuit: Circuit, layout: Layout, corners: Corners | None, count: int
-) -> tuple[Ints, Ints, Floats]:
+def _stiffness(circuit: Circuit, layout: Layout, corners: Corners | None, count: int) -> tuple[Ints, Ints, Floats]:
     """``sigma/L`` as entries between places, couplings included; ground is left out of columns."""
     s, coils = layout.state, circuit.inductors
     groups = coupled_groups(circuit)
@@ -252,7 +252,9 @@ def _stiffness(
     pieces.append((a, b, a, b, g))
     i = np.concatenate([np.concatenate([a, b, a, b]) for a, b, _, _, _ in pieces])
     j = np.concatenate([np.concatenate([x, y, y, x]) for _, _, x, y, _ in pieces])
-    value = np.concatenate([np.concatenate([g, g, -g, -g]) for g in (np.broadcast_to(p[4], (len(p[4]), count)) for p in pieces)])
+    value = np.concatenate(
+        [np.concatenate([g, g, -g, -g]) for g in (np.broadcast_to(p[4], (len(p[4]), count)) for p in pieces)]
+    )
     return i, j, value
 
 

@@ -4,7 +4,7 @@
     filter (fifth value of ``.tran``, a window w in s): y_j = sum_k g_k x_(j + m - k),  m = floor(w / 2h),
     g_k = (1 - cos(2 pi (k + 1/2)/(2m + 1))) / sum g,  k = 0..2m;  steps outside the run count as its first or last
 
-The window looks w/2 ahead, so a filtered value is known only that much later. Source: JoSIM Output.cpp; docs/sfq.md 1.9.
+The window looks w/2 ahead: a filtered value is known only that much later. Source: JoSIM Output.cpp; docs/sfq.md 1.9.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BLOCK = 1 << 20
 
 
 def hann(window_s: float, stop_s: float, h: float) -> Floats:
-    """The filter's weights, an odd number of them with sum 1; ``[1.]`` for no window. Longer than the run is the run."""
+    """The filter's weights, an odd number of them with sum 1; ``[1.]`` for no window, the run's length at most."""
     half = int(0.5 * min(window_s, stop_s) / h) if window_s > 0.0 else 0
     k = np.arange(2 * half + 1) + 0.5
     weights = 1.0 - np.cos(k * (2.0 * np.pi / (2 * half + 1)))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sim.sfq.border import Border
 from sim.sfq.circuit import Branches, Circuit, Floats, Ints, Junctions, Sources
 from sim.sfq.constants import SIGMA_VS
 from sim.sfq.errors import DeckError
@@ -21,7 +22,7 @@ from sim.sfq.layout import Layout
 from sim.sfq.requests import Request
 from sim.sfq.shapes import Shape
 from sim.sfq.state import Watch
-from sim.sfq.system import Border, coupled_groups, inverse_inductance
+from sim.sfq.system import coupled_groups, inverse_inductance
 
 HISTORY = 4
 """Steps before a chunk that a capacitor's current needs."""
@@ -146,7 +147,9 @@ class Resolver:
         elif kind == "X":
             unknown, _, _, pin = self.border.output[at]
             ends = [int(c.controlled.a[at]), int(c.controlled.b[at])] if pin else []
-            self.draft(request, "border", [int(unknown), *(self.column(v) for v in ends)], [1.0, pin, -pin][: 1 + len(ends)])
+            self.draft(
+                request, "border", [int(unknown), *(self.column(v) for v in ends)], [1.0, pin, -pin][: 1 + len(ends)]
+            )
         else:
             group = c.resistors if kind == "R" else c.capacitors
             value = float(group.value[at])
@@ -175,8 +178,8 @@ class Resolver:
     def watch(self) -> Watch:
         """What the engine must record."""
         unknowns = len(self.border.d)
-        columns = (np.array(list(d), dtype=np.int64) for d in (self.nodes, self.jj, self.edges))
-        return Watch(*columns, more=unknowns + 2 * len(self.circuit.lines))
+        nodes, jj, edges = (np.array(list(d), dtype=np.int64) for d in (self.nodes, self.jj, self.edges))
+        return Watch(nodes, jj, edges, unknowns + 2 * len(self.circuit.lines))
 
     def probes(self) -> list[Probe]:
         """The probes, in the order of the requests."""

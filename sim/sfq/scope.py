@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from sim.sfq.errors import DeckError, Where
-from sim.sfq.expr import ExprError, UndefinedName, evaluate
+from sim.sfq.expr import ExprError, UndefinedName, evaluate, plain_number
 from sim.sfq.lines import Line
 
 _ASSIGN = re.compile(r"([A-Z_][A-Z0-9_.]*)\s*=")
@@ -20,6 +20,8 @@ class Scope:
     texts: dict[str, tuple[str, Where]] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
     resolved: bool = False
+    known: dict[str, float] = field(default_factory=dict)
+    """What was evaluated before: the same cell is expanded again and again."""
 
     def define(self, line: Line) -> None:
         """Add ``.param a=expr [b=expr ..]``. A later definition of a name replaces the earlier, as in JoSIM."""
@@ -31,6 +33,7 @@ class Scope:
             text = body[mark.end() : after.start() if after else None].strip().rstrip(",")
             self.texts[mark[1]] = (text, line.where)
         self.resolved = False
+        self.known.clear()
 
     def lookup(self, name: str) -> float | None:
         """The value of ``name`` here or further out; None if nobody defines it. Raises UndefinedName while the
@@ -45,6 +48,15 @@ class Scope:
 
     def evaluate(self, text: str, where: Where, name: str) -> float:
         """The value of an expression of the element ``name``. Raises DeckError with the undefined parameter named."""
+        value = self.known.get(text)
+        if value is None:
+            value = plain_number(text)
+            if value is None:
+                value = self._evaluate(text, where, name)
+            self.known[text] = value
+        return value
+
+    def _evaluate(self, text: str, where: Where, name: str) -> float:
         try:
             return evaluate(text, self.lookup)
         except UndefinedName as error:
@@ -55,32 +67,43 @@ class Scope:
             raise DeckError(where, name, f"{text!r} has no value ({error})", "correct the expression") from None
 
     def resolve(self) -> None:
-        """Evaluate what can be evaluated, again and again, until all is known or nothing moves."""
+        """Evaluate every parameter, what it needs first: each expression once more than it has waited."""
         self.resolved, self.values = True, {}
-        waiting = dict(self.texts)
-        missing: dict[str, str] = {}
+        self.known.clear()
+        try:
+            for name in self.texts:
+                self._settle(name)
+        except DeckError:
+            self.resolved = False
+            raise
+
+    def _settle(self, name: str) -> None:
+        waiting = [name]
+        open_ = {name}
         while waiting:
-            missing = {}
-            for name, (text, where) in waiting.items():
+            name = waiting[-1]
+            if name not in self.values:
+                text, where = self.texts[name]
                 try:
                     self.values[name] = evaluate(text, self.lookup)
                 except UndefinedName as error:
-                    missing[name] = error.name
+                    if error.name not in self.texts:
+                        raise DeckError(
+                            where,
+                            name,
+                            f"undefined parameter {error.name} in {text!r}",
+                            f"add .param {error.name}=value",
+                        ) from None
+                    if error.name in open_:
+                        raise DeckError(
+                            where,
+                            name,
+                            f"defined by itself ({name} -> {error.name} ..)",
+                            "break the circle with a number",
+                        ) from None
+                    waiting.append(error.name)
+                    open_.add(error.name)
+                    continue
                 except ExprError as error:
-                    self.resolved = False
                     raise DeckError(where, name, f"{text!r} has no value ({error})", "correct the expression") from None
-            if len(missing) == len(waiting):
-                self.resolved = False
-                raise self._stuck(missing)
-            waiting = {name: waiting[name] for name in missing}
-
-    def _stuck(self, missing: dict[str, str]) -> DeckError:
-        for name, needs in missing.items():
-            if needs not in missing:
-                text, where = self.texts[name]
-                return DeckError(where, name, f"undefined parameter {needs} in {text!r}", f"add .param {needs}=value")
-        name = next(iter(missing))
-        circle = " -> ".join([name, missing[name]])
-        return DeckError(
-            self.texts[name][1], name, f"defined by itself ({circle} ..)", "break the circle with a number"
-        )
+            open_.discard(waiting.pop())

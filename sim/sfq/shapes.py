@@ -7,7 +7,9 @@ Source of the formulas and defaults: JoSIM Function.cpp; docs/sfq.md 1.8 c, g an
 
 from __future__ import annotations
 
+import hashlib
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,11 +18,17 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.sfq.errors import DeckError, Where, unsupported
+from sim.sfq.elements import joined
+from sim.sfq.errors import DeckError, DeckWarning, Where
+from sim.sfq.expr import plain_number
 from sim.sfq.lines import split_outside
 
 Array: TypeAlias = NDArray[np.float64]
 Evaluate: TypeAlias = Callable[[str], float]
+WaveFile: TypeAlias = Callable[[str, Where], str]
+"""The first line of the wave file of a name."""
+
+MAX_SAMPLES = 2_000_000
 
 
 class Shape(Protocol):
@@ -182,26 +190,140 @@ class Exp:
         return 0.0
 
 
-_CALL = re.compile(r"^(PWL|PWS|PULSE|SIN|EXP|CUS|NOISE)\s*\((.*)\)$", re.DOTALL)
-_LIMITS = {"PULSE": (2, 7), "SIN": (2, 7), "EXP": (2, 6)}
-_ZERO_FORBIDDEN = {"PULSE": {6: "period"}, "EXP": {3: "tau1", 5: "tau2"}}
+@dataclass(frozen=True)
+class Custom:
+    """``scale`` times the samples of a wave file, one each ``interval``, from ``delay`` on; 0 before and behind.
+
+    ``mode`` 0 holds each sample, 1 goes to sample i during its interval from the one before (from 0 at first), so a
+    straight line is one interval late, 2 is a natural cubic spline through the samples, extended over the last
+    interval. ``periodic`` repeats. A mode is JoSIM's, its lateness included; an interval below the step is the step.
+    """
+
+    file: str
+    samples: tuple[float, ...]
+    interval: float
+    scale: float = 1.0
+    mode: int = 1
+    delay: float = 0.0
+    periodic: bool = False
+
+    def sample(self, t: Array, h: float, t_stop: float) -> Array:
+        """The samples, interpolated."""
+        del t_stop
+        step = max(self.interval, h)
+        y = self.scale * np.array(self.samples)
+        region = len(y) * step
+        at = t - self.delay
+        if self.periodic:
+            at = at - np.floor(t / region) * region
+        inside = (t >= self.delay) & (at <= region)
+        i = np.clip((np.where(inside, at, 0.0) / step).astype(np.int64), 0, len(y) - 1)
+        if self.mode == 0:
+            value = y[i]
+        elif self.mode == 1:
+            before = np.concatenate([[0.0], y[:-1]])
+            value = before[i] + (y[i] - before[i]) * (at / step - i)
+        else:
+            value = _spline(y, step, at, self.delay)
+        return np.where(inside, value, 0.0)
+
+    def bias(self) -> float:
+        """A signal."""
+        return 0.0
 
 
-def parse_shape(text: str, evaluate: Evaluate, where: Where, name: str) -> Shape:
-    """``PWL(..)``, ``PULSE(..)``, ``SIN(..)``, ``EXP(..)``, ``PWS(..)``, ``DC v`` or a bare value. Raises DeckError."""
+def _spline(y: Array, step: float, at: Array, delay: float) -> Array:
+    """The natural cubic spline whose knots are at ``delay + k step``, at ``at``: JoSIM counts the delay twice."""
+    from scipy.interpolate import CubicSpline
+
+    knots = delay + step * np.arange(len(y))
+    spline = CubicSpline(knots, y, bc_type="natural")
+    past = np.maximum(at - knots[-1], 0.0)
+    slope = float(spline(knots[-1], 1))
+    value: Array = spline(np.clip(at, knots[0], knots[-1])) + slope * past
+    before = np.minimum(at - knots[0], 0.0)
+    return value + float(spline(knots[0], 1)) * before
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Straight lines between Gaussian values of deviation ``amplitude / sqrt(2 interval)``, ``interval`` apart.
+
+    0 until ``delay``, from where the first interval leads from 0 to its value; an interval below the step is the step.
+    The numbers come from a counter-based
+    generator keyed by ``key``: the deck's seed and the source's name, so they depend on nothing else.
+    """
+
+    amplitude: float
+    delay: float = 0.0
+    interval: float | None = None
+    key: int = 0
+
+    def sample(self, t: Array, h: float, t_stop: float) -> Array:
+        """The noise at the times."""
+        del t_stop
+        step = h if self.interval is None else max(self.interval, h)
+        since = np.maximum(t - self.delay, 0.0) / step
+        i = np.floor(since + 1e-9).astype(np.int64)
+        first, last = (int(i.min()), int(i.max())) if len(i) else (0, 0)
+        values = np.array([_normal_block(self.key, b) for b in range(first // BLOCK, (last + 1) // BLOCK + 1)]).ravel()
+        values *= self.amplitude / np.sqrt(2.0 * step)
+        if first < BLOCK:
+            values[0] = 0.0
+        y1, y2 = (values[i - (first // BLOCK) * BLOCK + k] for k in (0, 1))
+        return np.where(t < self.delay, 0.0, y1 + (y2 - y1) * (since - i))
+
+    def bias(self) -> float:
+        """A signal."""
+        return 0.0
+
+    def named(self, name: str, seed: int | None) -> Noise:
+        """The noise of the source ``name`` in a deck with this ``.option seed=``."""
+        text = f"{0 if seed is None else seed}/{name}".encode()
+        return Noise(self.amplitude, self.delay, self.interval, int.from_bytes(hashlib.sha256(text).digest()[:16]))
+
+
+BLOCK = 4096
+"""Numbers that one state of the generator gives."""
+
+
+def _normal_block(key: int, block: int) -> Array:
+    generator = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, block]))
+    return generator.standard_normal(BLOCK)
+
+
+KINDS = ("PWL", "PWS", "PULSE", "SIN", "EXP", "CUS", "NOISE")
+_CALL = re.compile(rf"^({'|'.join(KINDS)})\b\s*(\(?)(.*)$", re.DOTALL)
+_DC = re.compile(r"^DC\b(?!\s*[-+*/^])\s*")
+_AC = re.compile(r"\s+AC\b.*$")
+_LIMITS = {"PULSE": (2, 7), "SIN": (2, 7), "EXP": (2, 6), "NOISE": (1, 3)}
+_ZERO_FORBIDDEN = {"PULSE": {6: "period"}, "EXP": {3: "tau1", 5: "tau2"}, "NOISE": {2: "time step"}}
+
+
+def parse_shape(text: str, evaluate: Evaluate, where: Where, name: str, wave: WaveFile | None = None) -> Shape:
+    """``PWL(..)``, ``PULSE(..)``, ``SIN(..)``, ``EXP(..)``, ``PWS(..)``, ``CUS(file ..)``, ``NOISE(..)``, ``DC v`` or a
+    bare value. SPICE's ``DC v SHAPE(..)`` is the shape, and ``AC ..`` behind is left out with a warning. Brackets of a
+    shape may miss. Raises DeckError.
+    """
     text = text.strip()
-    if text.startswith("DC ") or text.startswith("DC("):
-        text = text[2:]
     called = _CALL.match(text)
+    if called is None and (start := _DC.match(text)):
+        text = text[start.end() :].strip()
+        if later := re.search(rf"\s({'|'.join(KINDS)})\b\s*\(", text):
+            text = text[later.start() :].strip()
+        called = _CALL.match(text)
+    if alternating := _AC.search(text):
+        warnings.warn(DeckWarning(f"{where}: {name}:{alternating[0]} is ignored: no AC analysis"), stacklevel=2)
+        text = text[: alternating.start()]
+        called = _CALL.match(text)
     if called is None:
-        if re.match(r"^(PWL|PWS|PULSE|SIN|EXP|CUS|NOISE)\b", text) and not re.match(
-            r"^[A-Z]+\s*\(.*\)\s*[-+*/^]", text
-        ):
-            raise DeckError(where, name, f"{text!r} is not closed by one )", "write SHAPE(values) and nothing after it")
-        return Dc(evaluate(text))
-    kind, values = called[1], split_outside(called[2], " \t,")
-    if kind in ("CUS", "NOISE"):
-        raise unsupported(where, name, f"{kind} source", "use PWL with the samples of the waveform")
+        return Dc(evaluate(joined(text)))
+    kind, inside = called[1], called[3].rstrip()
+    if called[2]:
+        inside = _closed(inside, text, where, name)
+    values = split_outside(joined(inside), " \t,")
+    if kind == "CUS":
+        return _custom(values, evaluate, where, name, wave)
     if kind in ("PWL", "PWS"):
         return _points(kind, [evaluate(v) for v in values], where, name)
     low, high = _LIMITS[kind]
@@ -213,8 +335,46 @@ def parse_shape(text: str, evaluate: Evaluate, where: Where, name: str) -> Shape
             raise DeckError(
                 where, name, f"{kind} with {what} {numbers[at]:g}", f"give a {what} above 0 or leave it out"
             )
-    build: dict[str, Callable[..., Shape]] = {"PULSE": Pulse, "SIN": Sin, "EXP": Exp}
+    build: dict[str, Callable[..., Shape]] = {"PULSE": Pulse, "SIN": Sin, "EXP": Exp, "NOISE": Noise}
     return build[kind](*numbers)
+
+
+def _closed(inside: str, text: str, where: Where, name: str) -> str:
+    """What is between the shape's bracket and the one that closes it, which must be the last."""
+    depth = 1
+    for at, c in enumerate(inside):
+        depth += (c == "(") - (c == ")")
+        if depth == 0 and at == len(inside) - 1:
+            return inside[:-1]
+        if depth == 0:
+            break
+    raise DeckError(where, name, f"{text!r} is not closed by one )", "write SHAPE(values) and nothing after it")
+
+
+def _custom(values: list[str], evaluate: Evaluate, where: Where, name: str, wave: WaveFile | None) -> Custom:
+    if not 2 <= len(values) <= 6 or wave is None:
+        raise DeckError(
+            where, name, f"CUS has {len(values)} values", "write CUS(file timestep [scale [0|1|2 [delay [periodic]]]])"
+        )
+    numbers = [evaluate(v) for v in values[1:]] + [0.0, 1.0, 1.0, 0.0, 0.0][len(values) - 1 :]
+    interval, scale, mode, delay, periodic = numbers
+    if interval <= 0 or mode not in (0, 1, 2):
+        raise DeckError(
+            where, name, f"CUS with time step {interval:g}, interpolation {mode:g}",
+            "give a time step above 0 and 0 (hold), 1 (straight) or 2 (spline)",
+        )  # fmt: skip
+    words = re.split(r"[ \t,;]+", wave(values[0].strip("{}\"'"), where).strip(" \t,;"))
+    if len(words) > MAX_SAMPLES:
+        raise DeckError(where, name, f"the wave has {len(words)} samples", f"use at most {MAX_SAMPLES}")
+    samples = []
+    for word in words:
+        value = plain_number(word.upper())
+        if value is None:
+            raise DeckError(where, name, f"{word[:20]!r} in the wave file is no number", "write numbers on one line")
+        samples.append(value)
+    if mode == 2 and len(samples) < 3:
+        raise DeckError(where, name, f"a spline through {len(samples)} samples", "give three or more, or use mode 1")
+    return Custom(values[0], tuple(samples), interval, scale, int(mode), delay, round(periodic) != 0)
 
 
 def _points(kind: str, numbers: list[float], where: Where, name: str) -> Shape:

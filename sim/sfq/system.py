@@ -10,9 +10,7 @@ that ``V = sigma D f = (f - q)/c``. Each element is a conductance for phase plus
     B   g = (G + 3C/2h)/c                past  g q - Ic F(phi0 - PHI) + (2C/h) V1 - (C/2h) V2 - It
     T   g = 1/(c Z), each port           past  g q + E/Z,   E(t) = (V + Z I) of the other port at t - td
 
-E, F, G and H add unknown currents y to the positive definite rest: ``A f + B y = b``, ``C f + D y = C_past q``. To keep
-A definite where only they hold a node, each of their branches without resistance gets a conductance G_PIN in A, and y
-becomes ``y' = y - G_PIN (fa - fb)``: the same equations in other unknowns.
+E, F, G and H add unknown currents to this positive definite rest: see ``border``.
 
 All values are (elements, corners).
 """
@@ -20,13 +18,14 @@ All values are (elements, corners).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from sim.sfq.border import Border, border_of
 from sim.sfq.circuit import Circuit, Floats, Ints
 from sim.sfq.constants import SIGMA_VS
-from sim.sfq.corners import Corners
+from sim.sfq.corners import Corners, Scaled
 from sim.sfq.layout import Layout, lay_out
 from sim.sfq.noise import noisy
 from sim.sfq.shapes import Dc, Shape
@@ -40,23 +39,6 @@ class Entries(NamedTuple):
     i: Ints
     j: Ints
     value: Floats
-
-
-class Border(NamedTuple):
-    """Unknown currents of E, F, G, H. B: ``bvalue`` at (place, unknown); C: ``cvalue`` at (row, place), with
-    ``row_past`` 1 where it acts on f - q; D is dense. ``output`` (sources, 4): unknown, a, b, G_PIN of each source's
-    own current.
-    """
-
-    bplace: Ints
-    bcol: Ints
-    bvalue: Floats
-    crow: Ints
-    cplace: Ints
-    cvalue: Floats
-    row_past: Ints
-    d: Floats
-    output: Floats
 
 
 @dataclass(frozen=True)
@@ -181,45 +163,42 @@ def build(
     def fill(value: Floats) -> Floats:
         return np.ascontiguousarray(np.broadcast_to(value, (len(value), count)))
 
-    rg = fill(1.0 / (c * _scaled(circuit.resistors.value, factors.resistors)))
-    cg = fill(2.25 * SIGMA_VS * _scaled(circuit.capacitors.value, factors.capacitors) / h**2)
-    t = circuit.lines
-    tg = fill(np.repeat(1.0 / (c * t.z0_ohm), 2)[:, None])
-    delay = (
-        np.round(t.td_s / h)
-        if round_delay
-        else np.where(np.abs(t.td_s / h % 1 - 0.5) > 0.499999, np.round(t.td_s / h), t.td_s / h)
-    )
-    table = waves(circuit)
-    own = _own(circuit, factors)
-    own_i = [circuit.currents.names.index(n) for n in own if n in set(circuit.currents.names)]
+    r, cap, feeds = circuit.resistors, circuit.capacitors, circuit.currents
+    rg = fill(1.0 / (c * _scaled(r.value, factors.resistors)))
+    cg = fill(2.25 * SIGMA_VS * _scaled(cap.value, factors.capacitors) / h**2)
+    lines = _lines(circuit, s, h, round_delay)
+    tg = fill(np.repeat(1.0 / (c * circuit.lines.z0_ohm), 2)[:, None])
+    table, own = waves(circuit), _own(circuit, factors)
     noise_a, noise_b = _noise_ends(circuit)
-    border, pins = _border(circuit, s, h, float(np.median(rg)) if len(rg) else 1.0)
-    ta, tb = np.stack([s[t.a], s[t.c]], 1).ravel(), np.stack([s[t.b], s[t.d]], 1).ravel()
-    conductors = [
-        (s[circuit.resistors.a], s[circuit.resistors.b], rg),
-        (s[circuit.capacitors.a], s[circuit.capacitors.b], cg),
-        (ta, tb, tg),
-        *pins,
-    ]
-    feeds = [k for k, name in enumerate(circuit.currents.names) if name not in factors.shapes]
-    fed = np.array(feeds, dtype=np.int64)
+    border, pins = border_of(circuit, s, h)
+    conductors = [(s[r.a], s[r.b], rg), (s[cap.a], s[cap.b], cg), (lines["ta"], lines["tb"], tg), *pins]
+    shared = np.array([k for k, name in enumerate(feeds.names) if name not in factors.shapes], dtype=np.int64)
+    apart = np.array([k for k, name in enumerate(feeds.names) if name in factors.shapes], dtype=np.int64)
+    j = circuit.junctions
     system = System(
-        h=h, corners=count, n=layout.n, row=layout.row,
-        ra=s[circuit.resistors.a], rb=s[circuit.resistors.b], rg=rg,
-        ca=s[circuit.capacitors.a], cb=s[circuit.capacitors.b], cg=cg,
-        **_junctions(circuit, s, h, factors, count),
-        ta=ta, tb=tb, tg=tg, t_steps=np.maximum(np.floor(delay), 1).astype(np.int64), t_frac=np.where(delay >= 1, delay % 1.0, 0.0),
-        fa=s[circuit.currents.a[fed]], fb=s[circuit.currents.b[fed]],
-        fwave=np.array([table[circuit.currents.shapes[k]] for k in feeds], dtype=np.int64),
-        fscale=fill(_scaled(np.ones(len(circuit.currents)), factors.currents)[fed]),
+        h=h, corners=count, n=layout.n, row=layout.row, ra=s[r.a], rb=s[r.b], rg=rg, ca=s[cap.a], cb=s[cap.b], cg=cg,
+        **_junctions(circuit, s, h, factors, count), **lines, tg=tg, fa=s[feeds.a[shared]], fb=s[feeds.b[shared]],
+        fwave=np.array([table[feeds.shapes[k]] for k in shared], dtype=np.int64),
+        fscale=fill(_scaled(np.ones(len(feeds)), factors.currents)[shared]),
         **_edges(circuit, layout, table, factors, own, len(noise_a), count),
-        oa=s[np.concatenate([circuit.currents.a[np.array(own_i, dtype=np.int64)], noise_a])],
-        ob=s[np.concatenate([circuit.currents.b[np.array(own_i, dtype=np.int64)], noise_b])],
+        oa=s[np.concatenate([feeds.a[apart], noise_a])], ob=s[np.concatenate([feeds.b[apart], noise_b])],
         static=_static(circuit, layout, groups, factors, conductors, count), border=border,
-        plain=bool(circuit.junctions.cpr.shape[1] == 1 and (circuit.junctions.cpr == 1.0).all() and not (circuit.junctions.gap > 0).any()),
+        plain=bool(j.cpr.shape[1] == 1 and (j.cpr == 1.0).all() and not (j.gap > 0).any()),
     )  # fmt: skip
     return system, layout
+
+
+def _lines(circuit: Circuit, s: Ints, h: float, round_delay: bool) -> dict[str, Any]:
+    """Ports of the lines, and their delays as whole steps and a part of one."""
+    t = circuit.lines
+    steps = t.td_s / h
+    near = np.round(steps)
+    whole = near if round_delay else np.where(np.abs(steps - near) < 1e-6, near, np.floor(steps))
+    return {
+        "ta": np.stack([s[t.a], s[t.c]], 1).ravel(), "tb": np.stack([s[t.b], s[t.d]], 1).ravel(),
+        "t_steps": np.maximum(whole, 1).astype(np.int64),
+        "t_frac": np.zeros(len(t)) if round_delay else np.clip(np.where(whole >= 1, steps - whole, 0.0), 0.0, 1.0),
+    }  # fmt: skip
 
 
 def _scaled(value: Floats, factors: Floats | None) -> Floats:
@@ -236,8 +215,6 @@ def _own(circuit: Circuit, corners: Corners) -> list[str]:
 
 def own_shapes(circuit: Circuit, corners: Corners) -> list[tuple[Shape, ...]]:
     """The shapes behind the rows of the own table, one a corner; factors of current sources are in them."""
-    from sim.sfq.corners import Scaled
-
     rows = []
     for name in _own(circuit, corners):
         shapes = tuple(corners.shapes[name])
@@ -255,7 +232,7 @@ def _noise_ends(circuit: Circuit) -> tuple[Ints, Ints]:
     return a, np.concatenate([circuit.resistors.b[r], circuit.junctions.b[j]])
 
 
-def _junctions(circuit: Circuit, state: Ints, h: float, corners: Corners, count: int) -> dict[str, object]:
+def _junctions(circuit: Circuit, state: Ints, h: float, corners: Corners, count: int) -> dict[str, Any]:
     j = circuit.junctions
     area = np.ones((len(j), 1)) if corners.junctions is None else corners.junctions.T
     area = np.broadcast_to(area, (len(j), count))
@@ -275,7 +252,7 @@ def _junctions(circuit: Circuit, state: Ints, h: float, corners: Corners, count:
 
 def _edges(
     circuit: Circuit, layout: Layout, table: dict[Shape, int], corners: Corners, own: list[str], noises: int, count: int
-) -> dict[str, object]:
+) -> dict[str, Any]:
     ep, ec, sign, phase, wave = [], [], [], [], []
     scale = np.ones((len(layout.edges), count))
     for k, e in enumerate(layout.edges):
@@ -318,65 +295,3 @@ def _static(
     value = np.concatenate([np.concatenate([g, g, -g, -g]) for g in wide])
     keep = (i != layout.ground) & (j != layout.ground)
     return Entries(i[keep], j[keep], value[keep])
-
-
-class _Rows:
-    """Terms of a border as they are gathered."""
-
-    def __init__(self, pin: float) -> None:
-        self.pin = pin
-        self.b: list[tuple[int, int, float]] = []
-        self.c: list[tuple[int, int, float, int]] = []
-        self.d: list[tuple[int, int, float]] = []
-        self.pins: list[tuple[int, int, int]] = []
-        self.count = 0
-
-    def unknown(self, a: int, b: int, pinned: bool) -> int:
-        """A current from ``a`` to ``b``."""
-        k = self.count
-        self.count += 1
-        self.b += [(a, k, 1.0), (b, k, -1.0)]
-        if pinned:
-            self.pins.append((k, a, b))
-        return k
-
-    def phase(self, row: int, a: int, b: int, value: float, past: int = 0) -> None:
-        """``value (fa - fb)`` in a row."""
-        self.c += [(row, a, value, past), (row, b, -value, past)]
-
-
-def _border(circuit: Circuit, s: Ints, h: float, pin: float) -> tuple[Border, list[tuple[Ints, Ints, Floats]]]:
-    x, c, rows = circuit.controlled, 2.0 * h / (3.0 * SIGMA_VS), _Rows(pin)
-    output: list[tuple[float, float, float, float]] = []
-    for kind, a, b, ca, cb, gain in zip(x.kinds, s[x.a].tolist(), s[x.b].tolist(), s[x.ca].tolist(), s[x.cb].tolist(), x.gain.tolist(), strict=True):  # fmt: skip
-        sense = rows.unknown(ca, cb, True) if kind in "FH" else -1
-        if sense >= 0:
-            rows.phase(sense, ca, cb, 1.0)
-        own = rows.unknown(a, b, kind in "EH")
-        if kind == "E":
-            rows.phase(own, a, b, 1.0)
-            rows.phase(own, ca, cb, -gain)
-        elif kind == "G":
-            rows.phase(own, ca, cb, gain / c, past=1)
-            rows.d.append((own, own, -1.0))
-        elif kind == "F":
-            rows.d += [(own, own, 1.0), (own, sense, -gain)]
-        else:
-            rows.phase(own, a, b, 1.0, past=1)
-            rows.d.append((own, sense, -c * gain))
-        output.append((own, a, b, pin if kind in "EH" else 0.0))
-    d = np.zeros((rows.count, rows.count))
-    for r, k, value in rows.d:
-        d[r, k] += value
-    for k, a, b in rows.pins:
-        for r in np.flatnonzero(d[:, k]):
-            rows.phase(int(r), a, b, float(d[r, k]) * pin)
-    ends = np.array([(a, b) for _, a, b in rows.pins], dtype=np.int64).reshape(-1, 2)
-    bt = np.array(rows.b, dtype=np.float64).reshape(-1, 3)
-    ct = np.array(rows.c, dtype=np.float64).reshape(-1, 4)
-    whole = [column.astype(np.int64) for column in (bt[:, 0], bt[:, 1], ct[:, 0], ct[:, 1], ct[:, 3])]
-    border = Border(
-        whole[0], whole[1], bt[:, 2].copy(), whole[2], whole[3], ct[:, 2].copy(), whole[4], d,
-        np.array(output, dtype=np.float64).reshape(-1, 4),
-    )  # fmt: skip
-    return border, [(ends[:, 0], ends[:, 1], np.full((len(ends), 1), pin))]

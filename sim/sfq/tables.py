@@ -71,7 +71,7 @@ def work_space(system: System, layout: Layout) -> dict[str, Floats | Ints]:
     floats = {
         "factors": (layout.pattern.waste + 1, w), "b": (places, w), "b0": (places, w), "q": (places, w),
         "qc": (places if len(system.ca) else 0, w), "s": (places, w), "need": (places, w), "sv": (len(system.ec), w),
-        **{f"w{k}": (nj, w) for k in range(6)}, "y": (m, w), "tline": (len(system.ta), w), "bwork": (2 * m * m + m, 1),
+        **{f"w{k}": (nj, w) for k in range(5)}, "w5": (2 * nj, w), "y": (m, w), "tline": (len(system.ta), w), "bwork": (2 * m * m + m, 1),
         "z": (m * system.n, w), "sinv": (m * m, w),
     }  # fmt: skip
     out: dict[str, Floats | Ints] = {name: aligned(shape) for name, shape in floats.items()}

@@ -16,11 +16,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from sim.sfq.circuit import Circuit, Floats, Ints
-from sim.sfq.compiled import engine as compiled
 from sim.sfq.constants import PHI0_WB
 from sim.sfq.corners import Corners
 from sim.sfq.deck import Deck, Tran
 from sim.sfq.errors import NOWHERE, DeckError, DeckWarning
+from sim.sfq.fast import engine as compiled
 from sim.sfq.ladder import MAX_HALVINGS, Ladder
 from sim.sfq.layout import Layout
 from sim.sfq.noise import thermal
@@ -121,7 +121,7 @@ def transient(
     Raises DeckError for a circuit without a solution, an unknown name, or a step that the guard halved 12 times.
     """
     circuit = source.flatten() if isinstance(source, Deck) else source
-    tran, begin = _times(circuit.tran, h, t_stop, startup)
+    tran, begin = run_times(circuit, h, t_stop, startup)
     watched = watched_junctions(circuit, watch)
     requests = circuit.requests if probes is None else [parse_request(p, NOWHERE) for p in probes]
     step = tran.step_s
@@ -170,7 +170,12 @@ def settle_steps(h: float) -> int:
     return int(min(1000.0, 2.0 * 10.0 ** ((abs(math.log10(h)) - 12.0) * 2.0 + 1.0)))
 
 
-def _times(tran: Tran | None, h: float | None, t_stop: float | None, startup: Startup | None) -> tuple[Tran, Startup]:
+def run_times(circuit: Circuit, h: float | None, t_stop: float | None, startup: Startup | None) -> tuple[Tran, Startup]:
+    """The times of a run and how it begins; a step is halved until no transmission line is shorter.
+
+    Raises DeckError for a deck without ``.tran`` or times out of order.
+    """
+    tran = circuit.tran
     if tran is None and (h is None or t_stop is None):
         raise DeckError(NOWHERE, ".tran", "the deck has no .tran", "add .tran step stop, or pass h= and t_stop=")
     base = tran or Tran(print_step_s=0.0)
@@ -178,6 +183,8 @@ def _times(tran: Tran | None, h: float | None, t_stop: float | None, startup: St
     if not 0 < step < stop < math.inf:
         raise DeckError(NOWHERE, ".tran", f"step {step:g} s, stop {stop:g} s", "use 0 < h < t_stop, in seconds")
     begin: Startup = startup or ("op" if base.startup else "none")
+    while float(circuit.lines.td_s.min(initial=np.inf)) < step * (1.0 - 1e-6):
+        step /= 2.0
     return replace(base, step_s=step, stop_s=stop, print_step_s=max(step, base.print_step_s)), begin
 
 
@@ -285,12 +292,13 @@ class Run:
         """The printed steps of a chunk."""
         rows = np.concatenate([self.history, new])
         self.history = rows[len(rows) - HISTORY :]
+        times = self.h * np.arange(first, first + len(new), dtype=np.float64)
         if first >= 0 and self.probes:
             chunk = Chunk(rows, first, self.h, self.tran.stop_s)
             table = np.array([p.values(chunk) for p in self.probes])
-            self.printer.take(self.h * np.arange(first, first + len(new)), table)
+            self.printer.take(times, table)
         elif first >= 0:
-            self.printer.take(self.h * np.arange(first, first + len(new)), np.zeros((0, len(new))))
+            self.printer.take(times, np.zeros((0, len(new))))
 
     def take_slips(self) -> None:
         """Empty the engine's event buffer."""

@@ -12,7 +12,7 @@ from sim.sfq import native
 from sim.sfq.circuit import Floats
 from sim.sfq.constants import SIGMA_VS
 from sim.sfq.layout import Layout
-from sim.sfq.state import GUARD_RAD, Advance, Drive, Events, Options, State, Watch
+from sim.sfq.state import GUARD_RAD, Advance, Drive, Events, Options, State, Watch, aligned
 from sim.sfq.system import System
 from sim.sfq.tables import Tables, sizes, tables, work_space
 
@@ -81,9 +81,15 @@ def flat(system: System, t: Tables, watch: Watch) -> dict[str, Any]:
     """Every array that kernel.c reads, by its name there: indices as int32, numbers contiguous."""
     given: dict[str, Any] = {**vars(t), **system.border._asdict(), **vars(system)}
     given |= {"watch_nodes": watch.nodes, "watch_jj": watch.jj, "watch_edges": watch.edges}
-    out = {}
+    out: dict[str, Any] = {}
     for name in native.POINTERS:
         value = given.get(name)
         if value is not None:
-            out[name] = np.ascontiguousarray(value, dtype=np.int32 if value.dtype.kind == "i" else np.float64)
+            if name in ("phi", "v_low"):
+                value = np.repeat(value[:, None], system.corners, axis=1)
+            if value.dtype.kind == "i":
+                out[name] = np.ascontiguousarray(value, dtype=np.int32)
+            else:
+                out[name] = aligned(value.shape)
+                out[name][...] = value
     return out
