@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from functools import lru_cache
 from math import inf, sqrt
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from sfq_study_decks import JTL, switch, switches
 
-from sim.sfq import BatchRun, Circuit, Corners, batch, loads
+from sim.sfq import BatchRun, Circuit, Corners, DeckError, batch, load, loads
+from sim.sfq.errors import NOWHERE
 from sim.sfq.study.bench import Bench, Case, bench, nominal, patterns, pick
 from sim.sfq.study.criterion import AllOf, Bools, Counts, Custom, SameSlips, expected_slips, same_slips
 from sim.sfq.study.margins import Margins, margins
@@ -25,9 +27,12 @@ from sim.sfq.study.parameters import (
     inverse,
     of_instance,
     parameter,
+    shunted,
     together,
     value_of,
 )  # fmt: skip
+
+GOLDEN = Path(__file__).parent / "golden" / "sfq"
 
 
 @lru_cache
@@ -68,6 +73,17 @@ def test_margins_print_sort_and_save(tmp_path: Path) -> None:
     assert float(rows[0]["low_works"]) == found.rows[0].low.works_at
     with pytest.raises(ValueError, match=r"\.json or \.csv"):
         found.save(tmp_path / "m.xlsx")
+
+
+def test_bias_margins_of_jtl_splitter_and_merger_are_josims() -> None:
+    """JoSIM 2.7 at 0.1 ps, all biases scaled: 8 pulses at the output at 0.858 and 1.2, not at 0.855 and 1.205."""
+    found = margins(load(GOLDEN / "tb_cells.cir"), Counts({"B1.X2.XQ2": (8, 8)}), parameters=["I"], h=0.1e-12)["I"]
+    assert found.low.fails_at is not None
+    assert found.high.fails_at is not None
+    assert found.low.fails_at < 0.858
+    assert found.low.works_at > 0.855
+    assert found.high.works_at < 1.205
+    assert found.high.fails_at > 1.2
 
 
 def gap(run: BatchRun) -> Bools:
@@ -179,6 +195,40 @@ def test_factors_multiply_where_parameters_overlap() -> None:
     assert value_of(circuit, shunted) == pytest.approx(2.5e-4)
     assert not shunted.may_vanish
     assert Parameter("I", parameter(circuit, "I").parts).may_vanish
+
+
+def test_a_corner_without_a_solution_fails_alone() -> None:
+    """One of five corners cannot be solved; a circuit that cannot be solved is an error."""
+    tested = bench(switch(), Custom(no_solution_at(0.5), ("B1",)))
+    factors = np.array([[1.0], [0.9], [0.5], [1.1], [1.2]])
+    corners = corners_of(tested.circuit, [parameter(tested.circuit, "IC")], factors)
+    assert tested.fails(corners).tolist() == [-1, -1, 0, -1, -1]
+    with pytest.raises(DeckError, match="no such junction"):
+        bench(switch(), Counts({"B9": (0, 0)})).fails(corners)
+
+
+def no_solution_at(factor: float) -> Callable[[BatchRun], Bools]:
+    """A criterion that raises as the solver does, for corners whose Ic is that low: they slip at 80 uA."""
+
+    def judge(run: BatchRun) -> Bools:
+        early = np.bincount(run.corner[run.time_s < 200e-12], minlength=run.corners)
+        if early.any() and factor < 1:
+            raise DeckError(NOWHERE, "transient", "a junction's phase still jumps", "none")
+        return np.ones(run.corners, np.bool_)
+
+    return judge
+
+
+def test_shunted_keeps_the_damping() -> None:
+    p = shunted(jtl(), "X1.XA", "X2|XA")
+    assert p.members == ("B1|X1|XA", "B1|X2|XA", "RS|X1|XA", "RS|X2|XA")
+    corners = corners_of(jtl(), [p], np.array([[2.0]]))
+    assert corners.junctions is not None
+    assert corners.resistors is not None
+    assert corners.junctions[0].tolist() == [2, 2, 1, 1]
+    assert sorted(corners.resistors[0].tolist()) == [0.5, 0.5, 1, 1, 1]
+    with pytest.raises(ValueError, match="holds no junction"):
+        shunted(jtl(), "X9|XA")
 
 
 def run_of(*slips: tuple[int, int, float, int], corners: int = 2) -> BatchRun:

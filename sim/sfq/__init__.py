@@ -39,10 +39,21 @@ if TYPE_CHECKING:
     from sim.sfq.study.criterion import Counts as Counts
     from sim.sfq.study.criterion import Custom as Custom
     from sim.sfq.study.criterion import SameSlips as SameSlips
+    from sim.sfq.study.iv import iv as iv
+    from sim.sfq.study.iv import josim_iv as josim_iv
     from sim.sfq.study.many import Many as Many
     from sim.sfq.study.margins import margins as margins
+    from sim.sfq.study.montecarlo import montecarlo as montecarlo
     from sim.sfq.study.optimise import Variable as Variable
     from sim.sfq.study.optimise import optimise as optimise
+    from sim.sfq.study.shmoo import shmoo as shmoo
+    from sim.sfq.study.stand import stand as stand
+    from sim.sfq.study.timing import dead_time as dead_time
+    from sim.sfq.study.timing import delay_against as delay_against
+    from sim.sfq.study.timing import delays as delays
+    from sim.sfq.study.timing import jitter as jitter
+    from sim.sfq.study.timing import maximum_rate as maximum_rate
+    from sim.sfq.study.timing import setup_hold as setup_hold
 
 _STUDY = {
     "margins": "margins", "optimise": "optimise", "Many": "many", "bench": "bench", "patterns": "bench",

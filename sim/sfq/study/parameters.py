@@ -73,6 +73,17 @@ def inverse(p: Parameter) -> Parameter:
     return Parameter(p.name, tuple(Part(x.group, x.names, -x.power) for x in p.parts))
 
 
+def shunted(circuit: Circuit, *instances_: str) -> Parameter:
+    """Junctions with their shunts, Ic times and R divided by the factor: the damping stays. ``instances_`` are the
+    paths that hold both, ``X1|XM`` in the own cells; several move together. Errors: ``ValueError`` for no junction."""
+    paths = [i.upper().replace(".", "|") for i in instances_]
+    found = [matching(circuit, f"*|{path}") for path in paths]
+    junctions, resistors = (tuple(n for f in found for n in f[g]) for g in ("junctions", "resistors"))
+    if not all(f["junctions"] for f in found):
+        raise ValueError(f"parameter: an instance of {paths} holds no junction; name it from inside out, X1|XM")
+    return Parameter(" ".join(paths), (Part("junctions", junctions), Part("resistors", resistors, -1.0)))
+
+
 def parameter(source: Deck | Circuit, text: str | Parameter) -> Parameter:
     """The parameter that ``text`` names in a deck or circuit; see the module. Errors: ``ValueError`` for no element."""
     if isinstance(text, Parameter):

@@ -19,7 +19,7 @@ from sim.sfq.constants import PHI0_WB
 from sim.sfq.corners import Corners
 from sim.sfq.deck import Deck
 from sim.sfq.shapes import Pwl, Shape
-from sim.sfq.study.bench import Startup
+from sim.sfq.study.bench import Startup, quiet
 from sim.sfq.study.criterion import jj_name
 
 Train: TypeAlias = Mapping[str, Sequence[float]]
@@ -83,7 +83,7 @@ class Stand:
         factors = {} if corners is None else {k: v for k, v in vars(corners).items() if k not in ("count", "shapes")}
         watch = [port.junction for port in self.inputs.values()] + list(self.outputs.values())
         return batch(
-            self.circuit, Corners(count, shapes=shapes, **factors), h=self.h, t_stop=last + self.tail_s,
+            quiet(self.circuit, seed), Corners(count, shapes=shapes, **factors), h=self.h, t_stop=last + self.tail_s,
             watch=None if every else list(dict.fromkeys(map(jj_name, watch))), seed=seed, startup=self.startup,
         )  # fmt: skip
 
