@@ -227,7 +227,7 @@ class Netlist:
 
     def cells(self) -> list[str]:
         """The model and every subcircuit that is used, parts first, somas with their bias."""
-        model, cells = library()
+        model, cells = library(self.tech.netlists)
         wanted: dict[str, str] = {}
         for kind, bias in self.used.items():
             if bias is not None and kind != "SOMA":

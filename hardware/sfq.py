@@ -4,7 +4,7 @@
 
 A slip of the soma takes one flux quantum out of each of its branches: v falls by their number. ``pulse_A``, ``tau_s``
 and ``ic_A`` depend on the number of branches and come from the table, linear between its rows. The netlists of the
-cells are ``sfq_cells.inc``. Source: the table's own.
+cells are ``sfq_cells.inc``, or what the table names as ``cells``. Source: the table's own.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ class Soma:
 
 @dataclass(frozen=True)
 class Technology:
-    """A loaded table: ``numbers`` by name in SI units, ``cells``, and the rows of the soma by branches."""
+    """A loaded table: ``numbers`` by name in SI units, ``cells``, and the rows of the soma by branches.
+
+    ``netlists`` is the file with the cells' subcircuits, for :func:`library`.
+    """
 
     name: str
     title: str
@@ -63,6 +66,7 @@ class Technology:
     somas: tuple[Soma, ...]
     bias_low_A: float
     bias_high_A: float
+    netlists: Path = CELLS
 
     def soma(self, branches: int) -> Soma:
         """The soma with ``branches``, linear between the table's rows. Errors: ``ValueError`` outside them."""
@@ -99,7 +103,17 @@ def load_technology(name: str | Path = "sfq_own") -> Technology:
         tuple(somas),
         bias.low,
         bias.high,
+        _netlists(table),
     )
+
+
+def _netlists(table: Table) -> Path:
+    """``cells = "FILE"`` of a table: beside the table, else among the package's; without it the package's own."""
+    name = table.data.get("cells", CELLS.name)
+    for folder in (table.path.parent, CELLS.parent):
+        if isinstance(name, str) and name and (folder / name).is_file():
+            return folder / name
+    raise TableError(f"{table.path.name}: cells = {name!r} is no file beside it; give the file of its subcircuits")
 
 
 def library(path: Path = CELLS) -> tuple[str, dict[str, str]]:

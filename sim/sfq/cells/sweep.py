@@ -1,0 +1,135 @@
+"""Margins of a cell: each parameter scaled alone until the bench's tour of the machine goes wrong.
+
+A parameter is a junction with its shunt (area), an inductor, resistor, coupling or bias of the cell; ``bias_global`` is
+every bias of the bench, the JTL before and behind included; ``ic_global``, ``l_global``, ``r_global`` are the cell's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hardware.sfq_cells import Margin
+from sim.sfq.cells.bench import Bench, right, spaced
+from sim.sfq.cells.machines import tour
+from sim.sfq.circuit import Circuit, Floats
+from sim.sfq.corners import Corners
+
+SPACING_S = 50e-12
+WIDEST = 0.5
+COARSE, FINE = 0.05, 0.01
+GROUPS = ("junctions", "resistors", "inductors", "currents", "mutuals")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Elements of a circuit that one factor scales; ``inverse`` are resistors divided by it (shunts of an area)."""
+
+    name: str
+    scaled: dict[str, list[int]] = field(default_factory=dict)
+    inverse: list[int] = field(default_factory=list)
+
+
+Case = tuple[Parameter, float]
+Works = Callable[[list[Case]], list[bool]]
+"""Says for each case whether the circuit still does what it should."""
+
+
+def parameters(circuit: Circuit) -> list[Parameter]:
+    """The parameters of the cell ``XD`` in a bench: single ones by name, then the global ones."""
+    shunts = {n: k for k, n in enumerate(circuit.resistors.names)}
+    out: list[Parameter] = []
+    for k, name in enumerate(circuit.junctions.names):
+        own = _own(name)
+        if own is not None:
+            shunt = shunts.get(f"RS{name[name.index('|') :]}") if "|" in own else None
+            out.append(Parameter(own.split("|", 1)[-1], {"junctions": [k]}, [] if shunt is None else [shunt]))
+    used = {k for p in out for k in p.inverse}
+    for group in GROUPS[1:]:
+        for k, name in enumerate(getattr(circuit, group).names):
+            own = _own(name)
+            if own is None or (group == "resistors" and k in used) or _parasitic(own):
+                continue
+            out.append(Parameter(own, {group: [k]}))
+    return out + _globals(circuit, out)
+
+
+def _own(name: str) -> str | None:
+    """The name inside the cell, ``B1|X1`` of ``B1|X1|XD``; None for another cell's element."""
+    head, _, last = name.rpartition("|")
+    return head if last == "XD" else None
+
+
+def _parasitic(own: str) -> bool:
+    """The 0.2 pH to ground and the 1 pH of a shunt are part of the junction, not a parameter of the cell."""
+    return own.split("|")[0] in ("LP", "LS") and "|X" in own
+
+
+def _globals(circuit: Circuit, single: list[Parameter]) -> list[Parameter]:
+    def of(group: str) -> list[int]:
+        return [k for p in single for k in p.scaled.get(group, [])]
+
+    shunts = [k for p in single for k in p.inverse]
+    every = [
+        Parameter("bias_global", {"currents": list(range(len(circuit.currents)))}),
+        Parameter("ic_global", {"junctions": of("junctions")}),
+        Parameter("l_global", {"inductors": of("inductors")}),
+        Parameter("r_global", {"resistors": of("resistors") + shunts}),
+    ]
+    return [p for p in every if any(p.scaled.values())]
+
+
+def corners(circuit: Circuit, cases: list[Case]) -> Corners:
+    """One corner a case: the parameter times the factor, all else nominal."""
+    tables = {g: np.ones((len(cases), len(getattr(circuit, g)))) for g in GROUPS}
+    for k, (parameter, factor) in enumerate(cases):
+        for group, at in parameter.scaled.items():
+            tables[group][k, at] *= factor
+        tables["resistors"][k, parameter.inverse] /= factor
+    return Corners(
+        len(cases), junctions=tables["junctions"], resistors=tables["resistors"], inductors=tables["inductors"],
+        currents=tables["currents"], mutuals=tables["mutuals"] if len(circuit.mutuals) else None,
+    )  # fmt: skip
+
+
+def margins(b: Bench) -> dict[str, Margin]:
+    """Margins of a cell of pulses: its tour is answered right. See :func:`sweep`."""
+    return sweep(b.circuit, lambda cases: works(b, cases))
+
+
+def sweep(circuit: Circuit, good: Works) -> dict[str, Margin]:
+    """Factors of every parameter between which a circuit is ``good``; steps of 5 %, then 1 %, up to +-50 %."""
+    every = parameters(circuit)
+    steps = np.round(np.arange(COARSE, WIDEST + COARSE / 2, COARSE), 3)
+    sides = [(p, s) for p in every for s in (-1.0, 1.0)]
+    reached = _walk(good, sides, [steps] * len(sides), np.zeros(len(sides)))
+    fine = [r + np.arange(FINE, COARSE - FINE / 2, FINE) if r < WIDEST - FINE / 2 else np.zeros(0) for r in reached]
+    reached = _walk(good, sides, fine, reached)
+    return {
+        p.name.lower(): Margin(round(1.0 - float(reached[2 * k]), 2), round(1.0 + float(reached[2 * k + 1]), 2))
+        for k, p in enumerate(every)
+    }
+
+
+def _walk(good: Works, sides: list[Case], steps: list[Floats], reached: Floats) -> Floats:
+    """How far each side goes, step by step, before the first wrong one."""
+    cases = [(k, float(d)) for k, grid in enumerate(steps) for d in grid]
+    passed = good([(sides[k][0], 1.0 + sides[k][1] * d) for k, d in cases])
+    out = reached.copy()
+    open_ = np.ones(len(sides), dtype=bool)
+    for (k, d), ok in zip(cases, passed, strict=True):
+        open_[k] &= ok
+        if open_[k]:
+            out[k] = d
+    return out
+
+
+def works(b: Bench, cases: list[Case]) -> list[bool]:
+    """Whether the bench does its tour right with one parameter scaled, for each case."""
+    if not cases:
+        return []
+    events = spaced(tour(b.machine), SPACING_S)
+    run = b.run([events] * len(cases), events[-1][0] + 60e-12, corners(b.circuit, cases))
+    return [right(b, run, k, events) for k in range(len(cases))]

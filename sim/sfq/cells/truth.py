@@ -1,0 +1,159 @@
+"""Delays, slips and separations of a cell from runs of its bench: where its Mealy machine gets its times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from hardware.sfq_cells import Separation, Transition
+from sim.sfq.batch import BatchRun
+from sim.sfq.cells.bench import FIRST_S, Bench, Events, counts_right, own_slips, right, spaced
+from sim.sfq.cells.machines import tour
+from sim.sfq.errors import NOWHERE, DeckError
+
+SPACING_S = 60e-12
+"""Between pulses that must not touch each other."""
+
+TAIL_S = 60e-12
+COARSE_S, FINE_S, FARTHEST_S = 4e-12, 0.5e-12, 60e-12
+PULSE_S = 5e-12
+"""Length of the bench's pulses: two of one source cannot be nearer."""
+
+
+def transitions(b: Bench) -> tuple[Transition, ...]:
+    """Every transition of the machine as the circuit does it: delay and slips, over a tour that takes each.
+
+    Raises DeckError where the circuit does not do what the machine says.
+    """
+    word = tour(b.machine)
+    events = spaced(word, SPACING_S)
+    run = b.run([events], events[-1][0] + TAIL_S)
+    if not right(b, run, 0, events):
+        raise DeckError(NOWHERE, f"cell {b.machine.name}", "does not do what its machine says at nominal values",
+                        "correct its netlist or sim/sfq/cells/machines.py")  # fmt: skip
+    seen: dict[tuple[str, str], list[tuple[float, int, float]]] = {}
+    state = b.machine.start
+    for at, nxt in pairwise([*events, (events[-1][0] + SPACING_S, "")]):
+        seen.setdefault((state, at[1]), []).append(_measured(b, run, state, at, nxt[0]))
+        state = b.machine.step(state, at[1])[0]
+    return tuple(_transition(b, key, rows) for key, rows in sorted(seen.items(), key=lambda kv: _order(b, kv[0])))
+
+
+def _order(b: Bench, key: tuple[str, str]) -> tuple[int, int]:
+    return b.machine.states.index(key[0]), b.machine.inputs.index(key[1])
+
+
+def _measured(b: Bench, run: BatchRun, state: str, event: tuple[float, str], end_s: float) -> tuple[float, int, float]:
+    """Delay (s, NaN without output), slips and their Ic of one input, between it and the next."""
+    t, on = event
+    driver = run.pulse_times(b.driver(on), 0, b.sign(on))
+    arrived = float(driver[np.searchsorted(driver, t)])
+    out = b.machine.step(state, on)[1]
+    delays = []
+    for pin in out:
+        slips = run.pulse_times(b.load(pin), 0, b.sign(pin))
+        delays.append(float(slips[np.searchsorted(slips, arrived)]) - arrived)
+    count, ic = own_slips(b, run, 0, t, end_s)
+    return (max(delays) if delays else math.nan), count, ic
+
+
+def _transition(b: Bench, key: tuple[str, str], rows: Sequence[tuple[float, int, float]]) -> Transition:
+    to, out = b.machine.step(*key)
+    delay = float(np.mean([r[0] for r in rows]))
+    count = int(np.median([r[1] for r in rows]))
+    ic = float(np.median([r[2] for r in rows]))
+    return Transition(*key, to, out, delay, 0.0, ic, count)
+
+
+def separations(b: Bench) -> tuple[Separation, ...]:
+    """For each ordered pair of inputs the least time from which on the second is taken as the machine says.
+
+    From every state, followed by words that tell the states apart; the widest over all. Search: 4 ps, then 0.5 ps.
+    Pulses of one source are at least 5 ps apart and the JTL before the cell spread them: there the separation is that
+    of the slips of the driver's last junction.
+    """
+    pairs = [(i, j) for i in b.machine.inputs for j in b.machine.inputs]
+    nearest = [PULSE_S if i == j else 0.0 for i, j in pairs]
+    coarse = [np.arange(n, FARTHEST_S, COARSE_S) for n in nearest]
+    high = _search(b, pairs, coarse)
+    fine = [
+        h - COARSE_S + FINE_S * np.arange(1, round(COARSE_S / FINE_S) + 1) if h > n else np.array([h])
+        for h, n in zip(high, nearest, strict=True)
+    ]
+    least = _search(b, pairs, fine)
+    if not all(map(math.isfinite, least)):
+        lost = pairs[next(k for k, x in enumerate(least) if not math.isfinite(x))]
+        what = f"a pulse at {lost[1]} {FARTHEST_S * 1e12:g} ps after one at {lost[0]} is not taken"
+        raise DeckError(NOWHERE, f"cell {b.machine.name}", what, "correct its netlist or its machine")
+    return tuple(Separation(*p, _at_cell(b, *p, x)) for p, x in zip(pairs, least, strict=True))
+
+
+def _at_cell(b: Bench, first: str, then: str, apart_s: float) -> float:
+    """The distance of two pulses of one source where they reach the cell; of two sources, that of the sources."""
+    if first != then:
+        return apart_s
+    trains = _trains(b, first, then, apart_s)
+    run = b.run(trains, max(e[-1][0] for e in trains) + TAIL_S)
+    apart = []
+    for corner, events in enumerate(trains):
+        close = next(k for k in range(1, len(events)) if events[k][0] - events[k - 1][0] < SPACING_S - FINE_S / 2)
+        at = sum(on == first for _, on in events[:close])
+        slips = run.pulse_times(b.driver(first), corner, b.sign(first))
+        apart.append(float(slips[at] - slips[at - 1]))
+    return max(apart)
+
+
+def _search(b: Bench, pairs: Sequence[tuple[str, str]], grids: Sequence[np.ndarray]) -> list[float]:
+    """The first time of each grid from which on every one is right; inf where the last one is not."""
+    cases = [(k, d) for k, grid in enumerate(grids) for d in grid]
+    trains: list[Events] = []
+    owner: list[int] = []
+    for at, (k, d) in enumerate(cases):
+        for events in _trains(b, *pairs[k], float(d)):
+            trains.append(events)
+            owner.append(at)
+    good = np.ones(len(cases), dtype=bool)
+    if trains:
+        run = b.run(trains, max(e[-1][0] for e in trains) + TAIL_S)
+        for corner, at in enumerate(owner):
+            good[at] &= counts_right(b, run, corner, trains[corner])
+    out = []
+    for k, grid in enumerate(grids):
+        mine = np.array([g for g, (q, _) in zip(good, cases, strict=True) if q == k])
+        bad = np.flatnonzero(~mine)
+        first = 0 if not len(bad) else int(bad[-1]) + 1
+        out.append(float(grid[first]) if first < len(grid) else math.inf)
+    return out
+
+
+def _trains(b: Bench, first: str, then: str, apart_s: float) -> list[Events]:
+    """Both inputs ``apart_s`` apart from every state, then each word that tells the states apart."""
+    trains: list[Events] = []
+    for state in b.machine.states:
+        way = spaced(b.machine.way(state), SPACING_S)
+        t = FIRST_S + len(way) * SPACING_S
+        for probe in b.machine.probes():
+            after = spaced(probe, SPACING_S, t + apart_s + SPACING_S)
+            trains.append([*way, (t, first), (t + apart_s, then), *after])
+    return trains
+
+
+def max_rate_Hz(b: Bench) -> float:
+    """Highest rate of a train of 12 rounds, each input once a round at equal distances, that is answered right.
+
+    Searched down from 100 GHz in 1 ps of the round's period; every longer one, up to 100 ps, is right too.
+    """
+    periods = np.arange(10, 101) * 1e-12
+    n = len(b.machine.inputs)
+    trains = [
+        [(FIRST_S + (r + k / n) * p, on) for r in range(12) for k, on in enumerate(b.machine.inputs)] for p in periods
+    ]
+    run = b.run(trains, max(t[-1][0] for t in trains) + TAIL_S)
+    good = [counts_right(b, run, k, t) for k, t in enumerate(trains)]
+    bad = [k for k, g in enumerate(good) if not g]
+    if bad and bad[-1] == len(periods) - 1:
+        return 0.0
+    return float(1.0 / periods[bad[-1] + 1 if bad else 0])
