@@ -17,6 +17,8 @@ from sim.sfq.pulse.cells import Separation as Separation
 from sim.sfq.pulse.cells import Transition as Transition
 from sim.sfq.pulse.engines import heap_engine as heap_engine
 from sim.sfq.pulse.engines import level_engine as level_engine
+from sim.sfq.pulse.from_deck import PulseDeck as PulseDeck
+from sim.sfq.pulse.from_deck import from_deck as from_deck
 from sim.sfq.pulse.library import load_library as load_library
 from sim.sfq.pulse.netlist import Netlist as Netlist
 from sim.sfq.pulse.result import PulseRun as PulseRun

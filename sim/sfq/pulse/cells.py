@@ -3,7 +3,7 @@
     mealy        (state, input) -> (next state, outputs after their delays)
     stochastic   as mealy, but a pulse takes the transition on PASS or the one on BLOCK, at random:
                  p = erfc(-(I - i50_A) / (sqrt 2 sigma_A)) / 2,  I the weight current, sigma_A ~ sqrt(temperature)
-    soma         v <- v exp(-dt/tau_s) + weight;  fires at v >= theta = (ic_A - bias) / pulse_A, then v <- v - branches
+    soma         v <- v exp(-dt/tau_s) + weight;  fires at v >= theta = (ic_A - bias) / pulse_A, then v <- v - reset
 
 The law that runs them is ``kernel.react``. Sources: docs/sfq.md 3.3, 3.4, 4.2; the cells' own tables.
 """
@@ -14,8 +14,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
-
-from hardware.sfq import Soma
 
 PASS, BLOCK = "pass", "block"
 TAKE, FIRE, BACK = "take", "fire", "back"
@@ -77,21 +75,38 @@ class Separation:
 
 
 @dataclass(frozen=True)
-class Membrane:
-    """A soma's numbers by branches, and its times.
+class SomaRow:
+    """A soma with so many branches: what a pulse adds (A), how fast it leaks, effective critical current (A).
 
-    A slip follows ``late_s ln(1 + late_v / (v - theta))`` later than the transition's delay: it is slow where the
-    threshold is only just reached. ``back``: v at or below ``-(ic_A + bias) back / pulse_A`` slips back.
+    A pulse that takes v to theta or over makes the soma slip ``slip_s + late_s ln(1 + late_v / (v - theta))`` later,
+    slowly where theta is only just reached; the slip takes ``reset`` pulses off.
     """
 
-    rows: tuple[Soma, ...]
-    bias_A: float
-    refractory_s: float
+    branches: int
+    pulse_A: float
+    tau_s: float
+    ic_A: float
+    reset: float
+    slip_s: float = 0.0
     late_s: float = 0.0
     late_v: float = 0.0
-    back: float = 1.0
 
-    def row(self, branches: int) -> Soma:
+
+@dataclass(frozen=True)
+class Membrane:
+    """A soma's numbers by branches. ``source`` names the element that is its bias ``bias_A``.
+
+    ``refractory_s``: between two slips. Under inhibition it slips back where v comes to ``-back (ic_A + bias) /
+    pulse_A``.
+    """
+
+    rows: tuple[SomaRow, ...]
+    bias_A: float
+    refractory_s: float
+    back: float = 1.0
+    source: str = "IB1"
+
+    def row(self, branches: int) -> SomaRow:
         """The soma with ``branches``, linear between rows. Errors: CellError outside them."""
         rows = self.rows
         if not rows[0].branches <= branches <= rows[-1].branches:
@@ -104,8 +119,8 @@ class Membrane:
             return rows[k]
         a, b = rows[k - 1], rows[k]
         u = (branches - a.branches) / (b.branches - a.branches)
-        mix = [x + u * (y - x) for x, y in ((a.pulse_A, b.pulse_A), (a.tau_s, b.tau_s), (a.ic_A, b.ic_A))]
-        return Soma(branches, *mix)
+        mix = {key: x + u * (vars(b)[key] - x) for key, x in vars(a).items() if key != "branches"}
+        return SomaRow(branches, **mix)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ NEVER = -(2**61)
 MEALY, SOMA = 0, 1
 ERROR, WARN, DROP, RANDOM = 0, 1, 2, 3
 STOPPED, GOES_ON, LOST = -1, 0, 1
-THETA, TAU, BRANCHES, FLOOR, REFRACTORY, LATE, LATE_V = range(7)
+THETA, TAU, RESET, FLOOR, REFRACTORY, LATE, LATE_V, SLIP = range(8)
 MOST_OUT = 64
 """Pulses that one pulse may cause at one instance."""
 
@@ -125,7 +125,7 @@ def _recovery(tb: Any, r: Any, since: Any) -> Any:
     if since >= times[n]:
         return np.int64(0)
     if since <= times[0]:
-        return np.int64(values[0])
+        return np.int64(round(values[0]))
     k = 0
     while times[k + 1] <= since:
         k += 1
@@ -141,7 +141,7 @@ def _charge(tb: Any, s: Any, i: Any, weight: Any, extra: Any, t: Any, seed: Any,
     v = soma.v * math.exp((soma.v_at - t) / p[TAU]) + weight
     s.taken[at.taken_at] += 1
     if v <= p[FLOOR]:
-        v += p[BRANCHES]
+        v += p[RESET]
         s.taken[at.taken_at + 2] += 1
     soma.v, soma.v_at = v, t
     if v < p[THETA]:
@@ -161,8 +161,8 @@ def _fire(tb: Any, s: Any, i: Any, t: Any, extra: Any, seed: Any, jitter: Any, o
     row = tb.transitions[tb.cells[at.cell].transition_at + 1]
     fired = s.taken[at.taken_at + 1]
     count = _emit(tb, s, at, row, 1, t, extra + np.int64(late), fired, seed, jitter, out)
-    soma.v -= p[BRANCHES]
-    soma.ready = t + np.int64(p[REFRACTORY])
+    soma.v -= p[RESET] * math.exp((p[SLIP] + late) / p[TAU])
+    soma.ready = t + np.int64(p[SLIP] + late + p[REFRACTORY])
     return count
 
 

@@ -82,7 +82,7 @@ def reserve(tb: Any, s: Any, which: Any, begin: Any, end: Any, size: Any, filled
     pulse causes at most one at each output; a soma besides may fire what it has kept.
     """
     for n, i in enumerate(which):
-        pulses = 0
+        pulses: Any = 0
         for p in range(tb.instances[i].in_at, tb.instances[i].in_end):
             pulses += end[p] - begin[p]
         load[n] = pulses

@@ -17,6 +17,7 @@ from sim.sfq.pulse.cells import (
     Membrane,
     PulseCell,
     Separation,
+    SomaRow,
     Transition,
     library,
 )
@@ -65,7 +66,8 @@ def _soma(tech: Technology) -> PulseCell:
         Transition("idle", TAKE, "idle"), Transition("idle", FIRE, "idle", (Emission("q", c.delay_s),)),
         Transition("idle", BACK, "idle"),
     )  # fmt: skip
-    membrane = Membrane(tech.somas, tech.numbers["soma_bias_A"], 8e-12)
+    somas = tuple(SomaRow(r.branches, r.pulse_A, r.tau_s, r.ic_A, float(r.branches)) for r in tech.somas)
+    membrane = Membrane(somas, tech.numbers["soma_bias_A"], 8e-12)
     return PulseCell(
         "SOMA", ("n",), ("q",), rows, kind="soma", junctions=c.junctions, bias_A=c.bias_A, membrane=membrane
     )

@@ -34,6 +34,7 @@ class Netlist:
     instances: dict[str, Instance] = field(default_factory=dict)
     drivers: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     loads: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    ends: set[str] = field(default_factory=set)
 
     def add(self, name: str, cell: str, *, bias_A: float | None = None, **ports: str | float) -> Netlist:
         """Add an instance: ``port="net"`` for inputs and outputs, ``port=current`` (A) for controls.

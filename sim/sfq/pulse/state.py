@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,8 @@ class State:
 
     def copy(self) -> State:
         """Nothing shared."""
-        return State(**{k: v.copy() if isinstance(v, np.ndarray) else v for k, v in vars(self).items()})
+        copied: dict[str, Any] = {k: v.copy() for k, v in vars(self).items() if isinstance(v, np.ndarray)}
+        return replace(self, **copied)
 
     def check(self, compiled: Compiled) -> None:
         """Errors: CellError if it is of another netlist."""

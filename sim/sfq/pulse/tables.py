@@ -25,7 +25,7 @@ TICK_S = 1e-18
 """One attosecond: 2^63 of them are nine seconds."""
 KINDS = {"mealy": 0, "soma": 1, "stochastic": 2}
 POLICY_DROPS, POLICY_KEEPS = 1, 0
-SOMA_NUMBERS = ("theta", "tau", "branches", "floor", "refractory", "late", "late_v")
+SOMA_NUMBERS = ("theta", "tau", "reset", "floor", "refractory", "late", "late_v", "slip")
 
 
 INSTANCE = np.dtype(
@@ -48,7 +48,7 @@ class Tables(NamedTuple):
     """What a run reads: records as named above. Few arrays, for compiled calls copy what they are given.
 
     ``recovery_first`` (recoveries) input; ``recovery_since``, ``recovery_extra`` (recoveries, points) attoseconds.
-    ``numbers`` (somas and stochastic cells, 7): see SOMA_NUMBERS; of a stochastic cell the probability comes first.
+    ``numbers`` (somas and stochastic cells, 8): see SOMA_NUMBERS; of a stochastic cell the probability comes first.
     """
 
     instances: Records
@@ -231,8 +231,8 @@ class _Builder:
             )
         back = (found.ic_A + bias) * m.back / found.pulse_A
         return [
-            found.threshold(bias), found.tau_s / TICK_S, float(i.cell.branches or branches), -back,
-            float(ticks(m.refractory_s)), m.late_s / TICK_S, m.late_v,
+            (found.ic_A - bias) / found.pulse_A, found.tau_s / TICK_S, found.reset, -back, float(ticks(m.refractory_s)),
+            found.late_s / TICK_S, found.late_v, found.slip_s / TICK_S,
         ]  # fmt: skip
 
     def probability(self, i: Instance) -> float:
@@ -243,7 +243,10 @@ class _Builder:
 
     def per_cell(self) -> tuple[Records, Records, Records]:
         """Cells, transitions, emissions."""
-        cells, rows, emits, recoveries = [], [], [], 0
+        cells: list[tuple[int, ...]] = []
+        rows: list[tuple[int, ...]] = []
+        emits: list[tuple[int, int, float]] = []
+        recoveries = 0
         for c, table in zip(self.cells, self.transitions, strict=True):
             states = {s: k for k, s in enumerate(c.states)}
             cells.append((KINDS[c.kind], len(c.events), len(rows)))
