@@ -183,7 +183,8 @@ def _driven(circuit: Circuit, wiring: Wiring, pulses: npt.NDArray[np.bool_]) -> 
                 f"{wiring.network}: the '* spikeport' line names {name}, no source of the deck; export again"
             )
         peak = sign * wiring.peak_V
-        times, values = pulse_points(pulses[:, index], wiring.start_s[index], wiring.step_s, peak, wiring.rise_s)
+        start = wiring.start_s[index] + wiring.delay_s.get(name, 0.0)
+        times, values = pulse_points(pulses[:, index], start, wiring.step_s, peak, wiring.rise_s)
         shapes[at[name]] = Pwl(tuple(times), tuple(values))
     return replace(circuit, voltages=replace(circuit.voltages, shapes=tuple(shapes)))
 
