@@ -49,21 +49,21 @@ def run(
 ) -> None:
     """Simulate a deck; write what its .print asks for, in JoSIM's CSV form; print pulses and energy.
 
-    Traces after a .file line go to that file in the folder of the deck's output.
+    Traces behind a .file line also go to that file, beside the deck if it is a bare name.
 
     Example: spikeport sfq run xor.cir -o xor.csv --png xor.png
     """
     from sim.sfq import load
 
-    circuit = load(deck).flatten()
+    read = load(deck)
+    circuit = read.flatten()
     how: dict[str, Any] = {"h": seconds("--step", step), "t_stop": seconds("--stop", stop), "seed": seed}
     how |= {"startup": _one_of("--startup", startup, ("op", "josim", "none")), "corrector": corrector}
     with _stoppable(), Bar(deck.name) as progress:
         done = _simulated(circuit, progress, **how)
         half = _simulated(circuit, progress, **how | {"h": done.step_s_used / 2}) if check_step else None
-    for path in output or ():
-        for file in write_traces(path, done, circuit):
-            typer.echo(f"wrote {file}")
+    for file in write_traces(done, read, output or []):
+        typer.echo(f"wrote {file}")
     if png is not None or pulses is not None:
         from sim.sfq import plots
 
@@ -83,26 +83,20 @@ def _simulated(circuit: Any, progress: Any, **how: Any) -> Transient:
     return transient(circuit, progress=progress, **how)
 
 
-def write_traces(path: Path, done: Transient, circuit: Any) -> list[Path]:
-    """What is printed without ``.file`` to ``path``, the rest to its files beside ``path``; the files written.
+def write_traces(done: Transient, deck: Any, given: list[Path]) -> list[Path]:
+    """All traces to each file given, and those behind a ``.file`` line to its file, as JoSIM; the files written.
 
-    Errors: ``TraceError`` for another suffix than .csv, .dat and .raw, ``ValueError`` for a file outside the folder.
+    Errors: ``ValueError`` for a deck that prints nothing, ``TraceError`` for a ``.file`` outside its folder.
     """
     from sim.sfq import output
 
-    groups: dict[Path, dict[str, Any]] = {path: {}}
-    for request in circuit.requests:
-        if request.label not in done.traces:
-            continue  # names nothing; transient has warned of it
-        file = path
-        if request.file:
-            file = path.parent / request.file
-            if not file.resolve().is_relative_to(path.parent.resolve()):
-                raise ValueError(f".file {request.file}: leads out of {path.parent}; give a name inside the folder")
-        groups.setdefault(file, {})[request.label] = done.traces[request.label]
-    if not any(groups.values()):
+    if given and not done.traces:
         raise ValueError("the deck prints nothing; add a line such as .print P(B1.X1)")
-    return [output.write_csv(file, done.time_s, traces) for file, traces in groups.items() if traces]
+    out = [output.write_traces(path, done.time_s, done.traces) for path in given]
+    for name, traces in output.routed(deck.requests, deck.files, done.traces).items():
+        if traces:
+            out.append(output.write_traces(output.output_path(name, Path(deck.source).parent), done.time_s, traces))
+    return out
 
 
 def summary(done: Transient) -> list[str]:
@@ -149,7 +143,7 @@ def compare(
     """
     from sim.sfq import output
 
-    found = output.compare(output.read_csv(a), output.read_csv(b), relative_above)
+    found = output.compare(output.read_traces(a), output.read_traces(b), relative_above)
     width = max(map(len, found))
     for name, difference in found.items():
         over = "  above the tolerance" if tolerance is not None and not difference <= tolerance else ""

@@ -108,9 +108,16 @@ def test_file_lines_go_to_their_files(spikeport: Spikeport, tmp_path: Path) -> N
     said = spikeport("run", "two.cir", "-o", "main.csv")
     assert said.count("wrote") == 2
     assert list(read_csv(tmp_path / "other.csv")) == ["time", "V(A1)"]
-    assert "V(A1)" not in read_csv(tmp_path / "main.csv")
+    assert list(read_csv(tmp_path / "main.csv"))[-1] == "V(A1)", "JoSIM writes all to the file given"
     (tmp_path / "out.cir").write_text(deck.replace("other.csv", "../other.csv"))
-    assert "leads out of" in spikeport("run", "out.cir", "-o", "main.csv", code=2)
+    assert "../other.csv: is outside" in spikeport("run", "out.cir", "-o", "main.csv", code=2)
+
+
+@pytest.mark.parametrize("kind", ["dat", "raw"])
+def test_other_forms_hold_the_same(spikeport: Spikeport, kind: str) -> None:
+    spikeport("run", "jtl.cir", "-o", "a.csv", "-o", f"a.{kind}")
+    found = spikeport("compare", "a.csv", f"a.{kind}", "--tolerance", "1e-4")
+    assert len(found.splitlines()) == 3
 
 
 @pytest.mark.parametrize(
@@ -121,7 +128,6 @@ def test_file_lines_go_to_their_files(spikeport: Spikeport, tmp_path: Path) -> N
         (("run", "jtl.cir", "--step", "-1p"), "--step -1p: must be above 0"),
         (("run", "jtl.cir", "--step", "1n"), "use 0 < h < t_stop"),
         (("run", "jtl.cir", "--startup", "warm"), "--startup warm: must be op, josim, none"),
-        (("run", "jtl.cir", "-o", "out.xyz"), "out.xyz"),
         (("margins", "jtl.cir", "--watch", "B9.X1"), "B9|X1"),
         (("margins", "jtl.cir", "--count", "B1.X2.XA2=lots"), "--count B1.X2.XA2=lots: write JUNCTION=N"),
         (("margins", "jtl.cir", "jtl.cir", "jtl.cir", "--count", "A=1", "--count", "A=1"), "2 times for 3 decks"),
