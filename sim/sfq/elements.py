@@ -24,6 +24,7 @@ JUNCTION = NOISE | {"AREA", "IC", "LSER", "LSH", "VSHUNT", "VJ", "PHI", "PIJJ"}
 ALIASES = {"ICS": "IC", "TEMP_K": "TEMP", "IC_V": "VJ", "IC_PHASE": "PHI"}
 """WRspice's names of what we have under another; ``ic=vj,phi`` becomes VJ and PHI."""
 
+_NO_NAME = re.compile(r"[=(){},'\";]")
 _WORD = re.compile(r"^[A-Z_]+$")
 _OPERATOR = re.compile(r"\s*([*/^])\s*|\s+([-+])\s+")
 
@@ -46,17 +47,27 @@ def parse_card(line: Line) -> Card:
     kind = text[0]
     if kind in "RLC":
         fields = text.split(" ")
-        if len(fields) == 4 and "=" not in text and "," not in text and fields[3].replace(".", "", 1).isalnum():
+        if len(fields) == 4 and fields[3].replace(".", "", 1).isalnum() and not _NO_NAME.search(text):
             return Card(kind, fields[0], (fields[1], fields[2]), fields[3], line.where, {})
-    elif kind in "IVP":
-        return _source(line)
-    if kind not in PARSERS:
+    if kind in "IVP":
+        card = _source(line)
+    elif kind in PARSERS:
+        fields = line.fields()
+        card = PARSERS[kind](fields[0], fields[1:], line.where)
+    else:
         raise DeckError(
             line.where, text.split(None, 1)[0], f"no element begins with {kind!r}",
             f"use one of {' '.join(sorted({*PARSERS, *'IVP'}))}",
         )  # fmt: skip
-    fields = line.fields()
-    return PARSERS[kind](fields[0], fields[1:], line.where)
+    names = " ".join((card.name, *card.nodes))
+    if _NO_NAME.search(names) or names.count("[") != names.count("]"):
+        raise DeckError(
+            line.where,
+            card.name,
+            f"{names} are no names",
+            "names hold letters, digits and signs, but no = ( ) { } , ' or ;",
+        )
+    return card
 
 
 def joined(text: str) -> str:

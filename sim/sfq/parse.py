@@ -15,6 +15,7 @@ from sim.sfq.requests import parse_print
 from sim.sfq.scope import Scope
 
 SEED_LIMIT = 1 << 64
+MAX_DEPTH = 64
 
 
 def parse(lines: list[Line], deck: Deck) -> Deck:
@@ -109,6 +110,10 @@ class _Parser:
         if given:
             block.scope.define(Line(f".PARAM {' '.join(given)}", line.where))
             block.defaults = set(block.scope.texts)
+        if len(self.stack) > MAX_DEPTH:
+            raise DeckError(
+                line.where, block.name, f"definitions nest deeper than {MAX_DEPTH}", "close some with .ends"
+            )
         if block.name in parent.subckts:
             say(line, f"replaces the definition at {parent.subckts[block.name].where}, as in JoSIM")
         parent.subckts[block.name] = block
