@@ -6,17 +6,24 @@ import csv
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest, kstest, norm
 from sfq_study_decks import JTL, switch, switches
 
-from sim.sfq import loads
+from sim.sfq import load, loads
 from sim.sfq.circuit import PerElement
+from sim.sfq.study.bench import Bench, patterns
+from sim.sfq.study.criterion import Counts
 from sim.sfq.study.montecarlo import MonteCarlo, Spread, montecarlo, spread_of, wilson
+from sim.sfq.study.parameters import corners_of, parameter
 from sim.sfq.study.shmoo import shmoo
+
+GOLDEN = Path(__file__).parent / "golden" / "sfq"
 
 
 @pytest.mark.parametrize(("good", "n"), [(0, 10), (10, 10), (63, 64), (500, 1000), (1, 3)])
@@ -116,7 +123,7 @@ def test_spread_of_the_deck_and_wrong_ones() -> None:
     with pytest.raises(ValueError, match="not in"):
         montecarlo(circuit, switches(), n=2, spread={"B": 1.5})
     with pytest.raises(ValueError, match="no element fits"):
-        montecarlo(circuit, switches(), n=2, spread={"L": 0.1})
+        montecarlo(circuit, switches(), n=2, spread={"L1": 0.1})
     with pytest.raises(ValueError, match="is of a kind"):
         montecarlo(circuit, switches(), n=2, common={"B1": 0.1})
     with pytest.raises(ValueError, match="distribution"):
@@ -141,3 +148,42 @@ def test_shmoo_is_the_region_on_paper(tmp_path: Path) -> None:
     assert json.loads(found.save(tmp_path / "s.json").read_text())["works"] == found.works.astype(int).tolist()
     with pytest.raises(ValueError, match="no factors"):
         shmoo(switch(), "I1", "I2", switches(), x_factors=[])
+
+
+def xor() -> Bench:
+    """The XOR network with its four patterns and the criterion of docs/sfq.md 3.5."""
+    wanted = {"01": (3, inf), "10": (3, inf), "00": (0, 0), "11": (0, 0)}
+    decks = {p: load(GOLDEN / f"xor_{p}.cir") for p in wanted}
+    return patterns(decks, {p: Counts({"B1.X2.XY2": w}) for p, w in wanted.items()}, h=0.1e-12)
+
+
+def test_the_xor_network_works_as_measured() -> None:
+    """docs/sfq.md 3.5, measured with another solver: 64 of 64 corners at 10 %, 94 % at 30 %; biases x0.85 to x1.25
+    work, x0.8 is dead, x1.3 leaks on 11."""
+    assert montecarlo(xor(), n=16, spread={"L": 0.1, "IC": 0.1, "R": 0.1}).yield_ == 1.0
+    wide = montecarlo(xor(), n=48, spread={"L": 0.3, "IC": 0.3, "R": 0.3}, confidence=0.99)
+    assert wide.interval[0] < 0.94 < wide.interval[1]
+    assert wide.yield_ < 1
+    tested = xor()
+    factors = np.array([[0.8], [0.85], [1.0], [1.25], [1.3]])
+    fails = tested.fails(corners_of(tested.circuit, [parameter(tested.circuit, "I")], factors))
+    names = [tested.cases[k].name if k >= 0 else "" for k in fails]
+    assert names == ["01", "", "", "", "11"]
+
+
+def test_noise_of_a_corner_is_its_own() -> None:
+    """A stochastic synapse near its threshold passes some of the pulses; how the corners are cut does not matter."""
+    text = (
+        (GOLDEN / "tb_stsyn.cir").read_text().replace("IBW=60u", "IBW=71u").replace(".end", ".temp 4.2\n.neb 1t\n.end")
+    )
+    deck = loads(text, GOLDEN)
+    junction = next(n for n in deck.flatten().junctions.names if n.endswith("XQ2"))
+    half = Counts({junction: (4, 5)}, other=(0, inf))
+    settings: dict[str, Any] = {"n": 40, "spread": {}, "h": 0.1e-12, "t_stop": 0.5e-9}
+    run = montecarlo(deck, half, noise=True, **settings)
+    assert 0 < run.works.sum() < 40
+    with ThreadPoolExecutor(2) as pool:
+        again = montecarlo(deck, half, noise=True, executor=pool, chunk=7, **settings)
+    assert (again.fails == run.fails).all()
+    still = montecarlo(deck, half, **settings).works
+    assert still.all() or not still.any()

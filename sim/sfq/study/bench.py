@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -18,8 +17,7 @@ from sim.sfq.deck import Deck
 from sim.sfq.errors import DeckError
 from sim.sfq.study.criterion import T_TOL_S, TIE_S, Bools, Criterion, SameSlips, jj_name, same_slips
 from sim.sfq.study.many import Arrays, Many
-
-Startup: TypeAlias = Literal["op", "josim", "none"]
+from sim.sfq.transient import Startup
 
 
 def quiet(circuit: Circuit, seed: int | None) -> Circuit:
@@ -47,7 +45,7 @@ class Bench:
     h: float | None = None
     t_stop: float | None = None
     seed: int | None = None
-    startup: Startup = "op"
+    startup: Startup | None = None
 
     def __post_init__(self) -> None:
         first = self.circuit
@@ -143,7 +141,7 @@ def bench(
     h: float | None = None,
     t_stop: float | None = None,
     seed: int | None = None,
-    startup: Startup = "op",
+    startup: Startup | None = None,
 ) -> Bench:
     """A bench of one circuit. Without a criterion: the slips of ``watch`` (default all junctions) must be the nominal
     circuit's without noise, each within ``t_tol_s`` (see :class:`SameSlips`). A bench is returned as it is."""
@@ -163,7 +161,7 @@ def nominal(
     tie_s: float = TIE_S,
     h: float | None = None,
     t_stop: float | None = None,
-    startup: Startup = "op",
+    startup: Startup | None = None,
 ) -> SameSlips:
     """Expect of every corner what the circuit does as it stands, without noise.
 
@@ -189,7 +187,7 @@ def patterns(
     h: float | None = None,
     t_stop: float | None = None,
     seed: int | None = None,
-    startup: Startup = "op",
+    startup: Startup | None = None,
 ) -> Bench:
     """A bench of several input patterns by name, each with its criterion; one without is held to its nominal run.
 

@@ -33,7 +33,7 @@ from sim.sfq.deck import Deck
 from sim.sfq.study.bench import Bench, bench
 from sim.sfq.study.criterion import T_TOL_S, Bools, Criterion
 from sim.sfq.study.many import Arrays, Many, Progress
-from sim.sfq.study.parameters import GROUP_OF, VANISHING, Parameter, parameter
+from sim.sfq.study.parameters import GROUP_OF, LETTERS, VANISHING, Parameter, parameter
 from sim.sfq.study.tables import save
 
 Draw = NDArray[np.float64]
@@ -109,7 +109,8 @@ def spread_of(
         shared[kind] = value
         found.setdefault(kind, np.zeros(len(getattr(circuit, kind))))
     for key, value in (local or {}).items():
-        _place(circuit, found, parameter(source, key), value)
+        if key.upper() not in LETTERS or len(getattr(circuit, LETTERS[key.upper()])):  # a kind may be absent
+            _place(circuit, found, parameter(source, key), value)
     return Spread(found, shared, distribution)
 
 

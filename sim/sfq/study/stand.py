@@ -19,8 +19,9 @@ from sim.sfq.constants import PHI0_WB
 from sim.sfq.corners import Corners
 from sim.sfq.deck import Deck
 from sim.sfq.shapes import Pwl, Shape
-from sim.sfq.study.bench import Startup, quiet
+from sim.sfq.study.bench import quiet
 from sim.sfq.study.criterion import jj_name
+from sim.sfq.transient import Startup
 
 Train: TypeAlias = Mapping[str, Sequence[float]]
 """Times (s) at which the pulses of each input begin."""
@@ -54,7 +55,7 @@ class Stand:
     start_s: float = 50e-12
     tail_s: float = 80e-12
     rise_s: float = RISE_S
-    startup: Startup = "op"
+    startup: Startup | None = None
 
     def junction(self, port: str) -> tuple[str, int]:
         """Junction and sign of an input or output. Errors: ``ValueError`` for a port that is not there."""
