@@ -157,8 +157,7 @@ def _mutual(name: str, fields: list[str], where: Where) -> Card:
         raise DeckError(where, name, f"{' '.join(plain)!r} after the coupling", "write Kn L1 L2 k; one K a pair")
     if fields[0][0] != "L" or fields[1][0] != "L":
         raise DeckError(where, name, f"couples {fields[0]} and {fields[1]}", "name two inductors: Kn L1 L2 k")
-    pair = (fields[0].replace(".", "|"), fields[1].replace(".", "|"))
-    return _known_options(Card("K", name, pair, fields[2], where, options), frozenset())
+    return _known_options(Card("K", name, (fields[0], fields[1]), fields[2], where, options), frozenset())
 
 
 def _instance(name: str, fields: list[str], where: Where) -> Card:

@@ -276,12 +276,13 @@ class Expansion:
             raise DeckError(card.where, card.name, f"coupling {k:g}", "give |k| below 1")
         if self.inductors is None:
             self.inductors = {name: i for i, name in enumerate(self.part.of("L").names)}
-        for name in card.nodes:
+        names = [n if n in self.inductors else n.replace(".", "|") for n in card.nodes]
+        for name in names:
             if name not in self.inductors:
                 raise DeckError(
                     card.where, card.name, f"no inductor {name}", "couple inductors (above 0 H) of the same subcircuit"
                 )
-        la, lb = (self.inductors[name] for name in card.nodes)
+        la, lb = (self.inductors[name] for name in names)
         self.part.add("K", card.name, card.where, [], (la, lb, k))
 
     def instance(self, card: Card) -> None:

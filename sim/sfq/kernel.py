@@ -7,7 +7,7 @@ in kernel.c.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -146,9 +146,10 @@ def engine(system: System, layout: Layout, watch: Watch, options: Options) -> Ad
     t = tables(system, layout)
     net = Net(*(getattr(system, name) for name in Net._fields))
     matrix = Matrix(*(getattr(t, name) for name in Matrix._fields))
-    space = work_space(system, layout)
-    shaped = {"z": (len(system.border.d), system.n, system.corners), "sinv": (*system.border.d.shape, system.corners)}
-    work = Work(*(space[n].reshape(shaped[n]) if n in shaped else space[n] for n in Work._fields))
+    space: dict[str, Any] = dict(work_space(system, layout))
+    space["z"] = space["z"].reshape(len(system.border.d), system.n, system.corners)
+    space["sinv"] = space["sinv"].reshape(*system.border.d.shape, system.corners)
+    work = Work(*(space[name] for name in Work._fields))
     seen: list[State] = []
 
     def advance(
@@ -186,20 +187,22 @@ def _sine(x: float) -> float:
     return (1.0 - 2.0 * (turns - 2.0 * math.floor(0.5 * turns))) * (r + r * z * p)
 
 
-def _supercurrent(net: Net, x: Floats, out: Floats) -> None:
+def _supercurrent(
+    plain: bool, jamp: Floats, cpr: Floats, gap: Floats, transparency: Floats, x: Floats, out: Floats
+) -> None:
     for k in range(x.shape[0]):
         for w in range(x.shape[1]):
-            if net.plain:
-                out[k, w] = net.jamp[k, w] * _sine(x[k, w])
+            if plain:
+                out[k, w] = jamp[k, w] * _sine(x[k, w])
                 continue
             wave, half = 0.0, 0.0
-            for m in range(net.cpr.shape[1]):
-                wave += net.cpr[k, m] * math.sin((m + 1) * x[k, w])
-                half += net.cpr[k, m] * math.sin((m + 1) * 0.5 * x[k, w])
-            if net.gap[k] > 0:
-                q = math.sqrt(1.0 - net.transparency[k] * half * half)
-                wave *= math.tanh(q * net.gap[k]) / q
-            out[k, w] = net.jamp[k, w] * wave
+            for m in range(cpr.shape[1]):
+                wave += cpr[k, m] * math.sin((m + 1) * x[k, w])
+                half += cpr[k, m] * math.sin((m + 1) * 0.5 * x[k, w])
+            if gap[k] > 0:
+                q = math.sqrt(1.0 - transparency[k] * half * half)
+                wave *= math.tanh(q * gap[k]) / q
+            out[k, w] = jamp[k, w] * wave
 
 
 def _factor(net: Net, t: Matrix, region: Ints, v: Floats) -> int:
@@ -227,18 +230,18 @@ def _factor(net: Net, t: Matrix, region: Ints, v: Floats) -> int:
     return 0
 
 
-def _sweep(n: int, t: Matrix, v: Floats, b: Floats, f: Floats) -> None:
+def _sweep(n: int, start: Ints, rows: Ints, v: Floats, b: Floats, f: Floats) -> None:
     corners = v.shape[1]
     for k in range(n):
-        for p in range(t.start[k], t.start[k + 1]):
-            r = t.rows[p]
+        for p in range(start[k], start[k + 1]):
+            r = rows[p]
             for w in range(corners):
                 b[r, w] -= v[n + p, w] * b[k, w]
     for k in range(n - 1, -1, -1):
         for w in range(corners):
             f[k, w] = b[k, w] * v[k, w]
-        for p in range(t.start[k], t.start[k + 1]):
-            r = t.rows[p]
+        for p in range(start[k], start[k + 1]):
+            r = rows[p]
             for w in range(corners):
                 f[k, w] -= v[n + p, w] * f[r, w]
 
@@ -252,7 +255,7 @@ def _border(net: Net, t: Matrix, edge: Border, work: Work) -> int:
             if edge.bcol[k] == col and r < n:
                 for w in range(work.b0.shape[1]):
                     work.b0[r, w] += edge.bvalue[k]
-        _sweep(n, t, work.factors, work.b0, work.z[col])
+        _sweep(n, t.start, t.rows, work.factors, work.b0, work.z[col])
     for w in range(work.b.shape[1]):
         a = np.zeros((m, 2 * m))
         for i in range(m):
@@ -332,7 +335,7 @@ def _predict(net: Net, st: Past, work: Work, guard: bool) -> bool:
     return broken
 
 
-def _past(net: Net, st: Past, work: Work) -> None:
+def _past(st: Past, work: Work) -> None:
     f = st.f
     for k in range(work.q.shape[0]):
         for w in range(work.q.shape[1]):
@@ -425,7 +428,7 @@ def _solve(
                 b[ra, w] -= current
             if rb < n:
                 b[rb, w] += current
-    _sweep(n, t, work.factors, b, f)
+    _sweep(n, t.start, t.rows, work.factors, b, f)
     if edge.d.shape[0]:
         _bordered(net, edge, work, f)
     for k in range(n, net.row.shape[0]):
@@ -567,7 +570,7 @@ def _correct(net: Net, work: Work, f: Floats, used: Floats) -> None:
     for k in range(net.ja.shape[0]):
         for w in range(f.shape[1]):
             work.w2[k, w] = f[net.ja[k], w] - f[net.jb[k], w] - net.phi[k]
-    _supercurrent(net, work.w2, work.w1)
+    _supercurrent(net.plain, net.jamp, net.cpr, net.gap, net.transparency, work.w2, work.w1)
     for k in range(net.ja.shape[0]):
         for w in range(f.shape[1]):
             change = work.w1[k, w] - used[k, w]
@@ -582,13 +585,13 @@ def _run(
     record: Floats, first: int, guard_from: float, corrector: int, account: bool,
 ) -> tuple[int, int]:  # fmt: skip
     """``Advance`` for these tables; see ``state.Advance`` and ``kernel_run`` in kernel.c."""
-    f = np.zeros(st.f.shape[1:])
+    f = np.zeros((st.f.shape[1], st.f.shape[2]))
     used = np.zeros(work.w3.shape)
     for step in range(record.shape[0]):
         i = first + step
         if slips.filled[0] + st.turns.size > slips.jj.shape[0]:
             return step, DONE
-        _past(net, st, work)
+        _past(st, work)
         if _predict(net, st, work, i > guard_from) and f.shape[1] == 1:
             return step, STEP_TOO_LARGE
         if work.stale[0] != 0:
@@ -597,16 +600,17 @@ def _run(
             if edge.d.shape[0] and _border(net, t, edge, work) != 0:
                 return step, NOT_SPD
             work.stale[0] = 0
-        _supercurrent(net, work.w2, work.w3)
+        _supercurrent(net.plain, net.jamp, net.cpr, net.gap, net.transparency, work.w2, work.w3)
         _copy(used, work.w3)
         _gather(net, st, work, waves, own, step)
         _lines_in(net, st, work, i)
-        for _ in range(corrector):
-            _copy(work.b0, work.b)
+        _copy(work.b0, work.b)
+        for again in range(corrector + 1):
+            if again:
+                _copy(work.b, work.b0)
+                _correct(net, work, f, used)
+                _copy(work.b0, work.b)
             _solve(net, t, edge, work, st, waves, own, step, f)
-            _copy(work.b, work.b0)
-            _correct(net, work, f, used)
-        _solve(net, t, edge, work, st, waves, own, step, f)
         _source_currents(net, t, edge, work, st, f)
         _lines_out(net, st, work, i, f)
         _shift(net, work, st, i, f, slips)
@@ -621,9 +625,12 @@ def _run(
     return record.shape[0], DONE
 
 
-for _helper in (
-    _fill, _copy, _invert, _sine, _supercurrent, _factor, _sweep, _border, _predict, _past, _scatter, _gather, _lines_in, _lines_out,
-    _bordered, _solve, _source_currents, _account, _slip, _shift, _record, _correct,
-):  # fmt: skip
+for _helper in (_fill, _copy, _invert, _sine, _supercurrent, _sweep, _scatter):
     globals()[_helper.__name__] = numba.njit(cache=True, error_model="numpy")(_helper)
+for _part in (
+    _factor, _border, _predict, _past, _gather, _lines_in, _lines_out, _bordered, _solve, _source_currents, _account,
+    _slip, _shift, _record, _correct,
+):  # fmt: skip
+    # inlined: a call that passes all these arrays costs more to compile than it saves
+    globals()[_part.__name__] = numba.njit(inline="always", error_model="numpy")(_part)
 _advance = numba.njit(cache=True, nogil=True, error_model="numpy")(_run)
