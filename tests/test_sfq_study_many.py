@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,10 +16,11 @@ import numpy as np
 import pytest
 from sfq_study_decks import switch, switches
 
-from export.package import PackageError
+from export.package import PackageError, read_package
 from sim.sfq.study.bench import Pass, bench
 from sim.sfq.study.fingerprint import fingerprint
-from sim.sfq.study.many import Arrays, Many
+from sim.sfq.study.many import FORMAT, Arrays, Many
+from sim.sfq.study.montecarlo import montecarlo
 from sim.sfq.study.parameters import corners_of, parameter
 
 
@@ -94,6 +99,42 @@ def stop_at(share: float) -> object:
             raise KeyboardInterrupt
 
     return progress
+
+
+INTERRUPTED = """
+import sys
+from sfq_study_decks import switch, switches
+from sim.sfq import montecarlo
+
+def progress(part):
+    print(part, flush=True)
+
+montecarlo(switch(), switches(), n=4000, spread={"B": 0.6}, seed=3, chunk=8, checkpoint=sys.argv[1], progress=progress)
+"""
+
+
+def test_ctrl_c_leaves_a_file_to_go_on_from(tmp_path: Path) -> None:
+    """A real interrupt of a real process, somewhere on the way; the rows it wrote are those of an unbroken run."""
+    file, here = tmp_path / "mc.npz", Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    ) as child:  # fmt: skip
+        assert child.stdout is not None
+        assert [float(child.stdout.readline()) for _ in range(3)] == [0.002, 0.004, 0.006]
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=60)
+    assert child.returncode != 0
+    assert "KeyboardInterrupt" in errors
+    arrays = read_package(file, FORMAT)[1]
+    done = next(rows for name, rows in arrays.items() if name.endswith(".done"))
+    fails = next(rows for name, rows in arrays.items() if name.endswith(".fails"))
+    count = int(done.sum())
+    assert 24 <= count < 4000
+    assert done[:count].all()
+    whole = montecarlo(switch(), switches(), n=min(count, 100), spread={"B": 0.6}, seed=3)
+    assert fails[: len(whole.fails)].tolist() == whole.fails.tolist()
 
 
 def test_a_worker_that_fails_stops_the_run_and_keeps_what_is_done(tmp_path: Path) -> None:

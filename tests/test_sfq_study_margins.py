@@ -86,6 +86,22 @@ def test_bias_margins_of_jtl_splitter_and_merger_are_josims() -> None:
     assert found.high.fails_at > 1.2
 
 
+def test_a_stopped_search_goes_on(tmp_path: Path) -> None:
+    """Stopped in the second round: the first is in the file, and the margins are those of an unbroken search."""
+    file = tmp_path / "margins.npz"
+
+    def stop(part: float) -> None:
+        if part > 0.6:
+            raise KeyboardInterrupt
+
+    settings = {"parameters": ["I", "IC", "I1", "I2"], "points": 10, "checkpoint": file}
+    with pytest.raises(KeyboardInterrupt):
+        margins(switch(), switches(), progress=stop, **settings)  # type: ignore[arg-type]
+    seen: list[float] = []
+    assert margins(switch(), switches(), progress=seen.append, **settings) == of_switch()  # type: ignore[arg-type]
+    assert min(seen) > 0.5
+
+
 def gap(run: BatchRun) -> Bools:
     """Works unless the junction slips once or twice: not one connected region of the bias."""
     return ~np.isin(run.count("B1"), (1, 2))
