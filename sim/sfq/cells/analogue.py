@@ -17,13 +17,15 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import erfc
 
 from hardware.sfq import CELLS
-from hardware.sfq_cells import Margin, SomaFit, Transition
+from hardware.sfq_cells import Margin, PassFit, SomaFit
 from sim.sfq.batch import BatchRun, batch
 from sim.sfq.cells import sweep
-from sim.sfq.cells.bench import FIRST_S, LOAD_OHM, STEP_S, netlist, triangles
-from sim.sfq.circuit import Circuit, Floats
+from sim.sfq.cells.bench import FIRST_S, LOAD_OHM, STEP_S, Bench, netlist, triangles
+from sim.sfq.circuit import Circuit, Floats, Ints
 from sim.sfq.corners import Corners
 from sim.sfq.deck import loads
 from sim.sfq.errors import NOWHERE, DeckError
@@ -49,7 +51,9 @@ class Stand:
         """The flat circuit."""
         return loads(self.deck).flatten()
 
-    def run(self, trains: Sequence[Sequence[Sequence[float]]], t_stop: float, corners: Corners | None = None) -> BatchRun:
+    def run(
+        self, trains: Sequence[Sequence[Sequence[float]]], t_stop: float, corners: Corners | None = None
+    ) -> BatchRun:
         """One corner a row of ``trains[corner][source]`` = times (s)."""
         shapes: dict[str, list[Pwl]] = {
             f"V{k}": [triangles(row[k], sign) for row in trains] for k, sign in enumerate(self.signs)
@@ -98,18 +102,14 @@ def _load() -> list[str]:
 
 
 def soma_fit(stand: Stand, bias: str, branches: int) -> SomaFit:
-    """The fit of the module's head for one branch driven by a train; ``bias`` names the threshold junction's current."""
+    """The fit of the module's head for one branch driven by a train; ``bias`` is the threshold junction's current."""
     silent: list[list[float]] = [[] for _ in stand.signs[1:]]
     train = [FIRST_S + k * PERIOD_S for k in range(PULSES)]
     stop = train[-1] + 2 * PERIOD_S
     run = stand.run([[train, *silent]] * len(BIAS_A), stop, stand.biased(bias, BIAS_A))
     first = [_first_spike(run, k, train) for k in range(len(BIAS_A))]
-    points = []
-    for n in range(1, PULSES + 1):
-        fires = np.flatnonzero([0 < f <= n for f in first])
-        silent_below = len(fires) and fires[0] > 0 and not any(0 < f for f in first[: fires[0]] if f == 0)
-        if silent_below:
-            points.append((n, float(BIAS_A[fires[0]]) - 1e-6))
+    reached = [(n, np.flatnonzero([0 < f <= n for f in first])) for n in range(1, PULSES + 1)]
+    points = [(n, float(BIAS_A[at[0]]) - 1e-6) for n, at in reached if len(at) and at[0] > 0]
     if len(points) < 4:
         raise DeckError(NOWHERE, "soma", f"only {len(points)} thresholds found", "look at its bias range")
     return SomaFit(branches, *fit_leak(np.array(points)))
@@ -140,22 +140,20 @@ def fit_leak(points: Floats) -> tuple[float, float, float]:
     return pulse, tau, ic
 
 
-def spikes_once(stand: Stand, source_junction: str, pulses: int) -> Transition:
-    """Delay and slips of a spike: a train of ``pulses`` on every positive branch, from the last slip before it."""
+def spikes(stand: Stand, before: str, pulses: int) -> tuple[float, int, float]:
+    """Delay (s) of a spike, from the last slip of ``before`` to that of the load; slips of the cell a spike, their Ic.
+
+    A train of ``pulses`` on every positive branch makes it fire at least once.
+    """
     train = [FIRST_S + k * PERIOD_S for k in range(pulses)]
     run = stand.run([[train if s > 0 else [] for s in stand.signs]], train[-1] + 90e-12)
     out = run.pulse_times(OUT, 0)
     if not len(out):
         raise DeckError(NOWHERE, "soma", f"does not fire on {pulses} pulses", "look at its bias")
-    before = run.pulse_times(source_junction, 0)
-    delay = float(out[0] - before[before < out[0]][-1])
-    own = [k for k, n in enumerate(stand.circuit.junctions.names) if n.endswith("|XD")]
-    ic = stand.circuit.junctions.ic_A
-    mine = [j for j, t in zip(run.junction, run.time_s, strict=True) if j in own and t <= out[0] + 5e-12]
-    slips = {j: mine.count(j) for j in own}
-    least = min(slips.values())
-    del least
-    return Transition("idle", "n", "idle", ("q",), delay, 0.0, float(sum(ic[j] for j in own)), len(own))
+    cause = run.pulse_times(before, 0)
+    names, ic = stand.circuit.junctions.names, stand.circuit.junctions.ic_A
+    own = [k for k, n in enumerate(names) if n.endswith("|XD") and names[k] != before]
+    return float(out[0] - cause[cause < out[0]][-1]), len(own), float(ic[own].sum())
 
 
 def soma_margins(stand: Stand, few: int, many: int) -> dict[str, Margin]:
@@ -182,3 +180,35 @@ def _criterion(stand: Stand, few: int, many: int) -> list[list[list[float]]]:
 
     rows = [[train(n) if s > 0 else [] for s in stand.signs] for n in (few, many)]
     return [*rows, [train(many) for _ in stand.signs]] if -1 in stand.signs else rows
+
+
+RATE_PERIOD_S = 50e-12
+WEIGHTS_A = np.arange(56e-6, 90e-6, 2e-6)
+TRIES = 8
+SHOTS = 60
+
+
+def pass_fit(b: Bench, temperature_K: float) -> PassFit:
+    """Pass probability of a stochastic synapse against the current into its control pin, from noise corners of ``b``."""
+    train = [(FIRST_S + k * RATE_PERIOD_S, b.machine.inputs[0]) for k in range(SHOTS)]
+    name = f"IP{b.machine.controls[0].upper()}"
+    at = b.circuit.currents.names.index(name)
+    weights = np.repeat(WEIGHTS_A, TRIES)
+    factors = np.ones((len(weights), len(b.circuit.currents)))
+    factors[:, at] = weights / b.machine.control_A
+    run = b.run([train] * len(weights), train[-1][0] + 80e-12, Corners(len(weights), currents=factors), seed=1)
+    passed = run.count(b.load(b.machine.outputs[0]), b.sign(b.machine.outputs[0]))
+    return PassFit(*fit_passes(weights, np.minimum(passed, SHOTS), SHOTS), temperature_K)
+
+
+def fit_passes(weights_A: Floats, passed: Ints, shots: int) -> tuple[float, float]:
+    """``(i50_A, sigma_A)`` of largest likelihood for ``passed`` of ``shots`` at each weight current."""
+
+    def unlikely(x: Floats) -> float:
+        z = (weights_A * 1e6 - x[0]) / (math.sqrt(2.0) * math.exp(x[1]))
+        p = np.clip(0.5 * erfc(-z), 1e-9, 1.0 - 1e-9)
+        return -float((passed * np.log(p) + (shots - passed) * np.log(1.0 - p)).sum())
+
+    middle = float(np.interp(0.5 * shots, np.sort(passed), np.sort(weights_A))) * 1e6
+    found = minimize(unlikely, np.array([middle, 1.0]), method="Nelder-Mead")
+    return float(found.x[0]) * 1e-6, math.exp(float(found.x[1])) * 1e-6

@@ -88,8 +88,8 @@ class Bench:
         return batch(self.circuit, every, h=STEP_S, t_stop=t_stop, watch=self.watch, **options)  # type: ignore[arg-type]
 
 
-def bench(machine: Machine, cells: Path = CELLS, extra: str = "") -> Bench:
-    """The bench of a cell of pulses. ``extra`` are further lines, for control pins (named ``nPIN``)."""
+def bench(machine: Machine, cells: Path = CELLS, temperature_K: float = 0.0) -> Bench:
+    """The bench of a cell that answers pulse by pulse, with thermal noise above 0 K. Control pins get their current."""
     lines = [f"* bench of {machine.name}", *netlist(machine.name, cells)]
     for pin in machine.inputs:
         jtl, p = ("JTLN" if pin in machine.anti else "JTL"), f"P{pin.upper()}"
@@ -99,8 +99,11 @@ def bench(machine: Machine, cells: Path = CELLS, extra: str = "") -> Bench:
     for pin in machine.outputs:
         jtl, p = ("JTLN" if pin in machine.anti else "JTL"), f"P{pin.upper()}"
         lines += [f"X{p}1 {jtl} n{pin} f{pin}", f"X{p}2 {jtl} f{pin} g{pin}", f"R{p} g{pin} 0 {LOAD_OHM}"]
-    lines += [extra, f".tran {STEP_S * 1e12:g}p 1n", ".end", ""]
-    return Bench(machine, "\n".join(x for x in lines if x or x == lines[-1]), cells)
+    for pin in machine.controls:
+        lines.append(f"IP{pin.upper()} 0 n{pin} pwl(0 0 5p {machine.control_A * 1e6:g}u)")
+    lines += [f".temp {temperature_K:g}"] if temperature_K > 0 else []
+    lines += [f".tran {STEP_S * 1e12:g}p 1n", ".end", ""]
+    return Bench(machine, "\n".join(lines), cells)
 
 
 def netlist(name: str, cells: Path = CELLS, also: Sequence[str] = ("JTL", "JTLN")) -> list[str]:

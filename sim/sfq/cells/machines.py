@@ -16,8 +16,7 @@ Row = tuple[str, tuple[str, ...]]
 class Machine:
     """A cell as its user sees it. ``rows[state, input] = (next state, outputs)``; ``anti`` pins carry anti-fluxons.
 
-    ``simultaneous`` are pairs of inputs whose pulses may not come together (a merger's), so that separations say how
-    near they may come. ``bench`` names what drives and loads it where that is not a JTL.
+    ``controls`` are pins for a current.
     """
 
     name: str
@@ -30,6 +29,8 @@ class Machine:
     controls: tuple[str, ...] = ()
     anti: frozenset[str] = field(default_factory=frozenset)
     note: str = ""
+    control_A: float = 0.0
+    """Current into each control pin at which the machine holds."""
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -152,7 +153,7 @@ def _walk(machine: Machine, here: str, there: str) -> tuple[str, ...]:
 
 def _machine(
     name: str, title: str, inputs: str, outputs: str, rules: str, *, start: str = "idle", kind: str = "mealy",
-    controls: str = "", anti: str = "", note: str = "",
+    controls: str = "", anti: str = "", note: str = "", control_A: float = 0.0,
 ) -> Machine:  # fmt: skip
     """Rules are lines ``state: pin -> state, out out``; pins left out keep the state and give nothing."""
     ins = tuple(inputs.split())
@@ -168,7 +169,9 @@ def _machine(
             rows.setdefault((state, pin), (state, ()))
     pins = tuple(outputs.split())
     ordered = {(s, pin): rows[s, pin] for s in states for pin in ins}
-    return Machine(name, title, ins, pins, ordered, start, kind, tuple(controls.split()), frozenset(anti.split()), note)
+    return Machine(
+        name, title, ins, pins, ordered, start, kind, tuple(controls.split()), frozenset(anti.split()), note, control_A
+    )
 
 
 def _two_bits(answer: Mapping[str, bool], *, both: str = "ab") -> str:
@@ -201,7 +204,9 @@ MACHINES: dict[str, Machine] = {
                  "0: a -> 1\n0: b -> 1\n1: c -> 0, q", start="0"),
         _machine("XOR", "clocked exclusive OR", "a b c", "q",
                  _two_bits({"0": False, "a": True, "b": True}, both="0"), start="0"),
+        _machine("STSYN", "stochastic synapse: passes a pulse with a chance set by the current into w", "a", "q", _PASS,
+                 kind="stochastic", controls="w", control_A=100e-6),
         _machine("NOT", "clocked inverter", "a c", "q", "1: c -> 0\n0: a -> 1\n0: c -> 0, q", start="1"),
     )
 }  # fmt: skip
-"""Cells with a machine of pulses. SYNP, SYNM, SOMA, NEURON and STSYN add currents: ``analogue.py``."""
+"""Cells that answer pulse by pulse. SYNP, SYNM, SOMA and NEURON add currents: ``analogue.py``."""

@@ -18,54 +18,78 @@ SPACING_S = 60e-12
 """Between pulses that must not touch each other."""
 
 TAIL_S = 60e-12
+NOISES = 128
+"""Corners of noise behind a jitter: its own error is 1/sqrt(2 NOISES) = 6 %."""
 COARSE_S, FINE_S, FARTHEST_S = 4e-12, 0.5e-12, 60e-12
 PULSE_S = 5e-12
 """Length of the bench's pulses: two of one source cannot be nearer."""
 
 
-def transitions(b: Bench) -> tuple[Transition, ...]:
+def transitions(b: Bench, noisy: Bench | None = None) -> tuple[Transition, ...]:
     """Every transition of the machine as the circuit does it: delay and slips, over a tour that takes each.
 
+    ``noisy`` is the bench at a temperature: the standard deviation of the delay there, over NOISES corners.
     Raises DeckError where the circuit does not do what the machine says.
     """
-    word = tour(b.machine)
-    events = spaced(word, SPACING_S)
+    events = spaced(tour(b.machine), SPACING_S)
     run = b.run([events], events[-1][0] + TAIL_S)
     if not right(b, run, 0, events):
         raise DeckError(NOWHERE, f"cell {b.machine.name}", "does not do what its machine says at nominal values",
                         "correct its netlist or sim/sfq/cells/machines.py")  # fmt: skip
     seen: dict[tuple[str, str], list[tuple[float, int, float]]] = {}
-    state = b.machine.start
+    for key, at, end_s in _taken(b, events):
+        count, ic = own_slips(b, run, 0, at[0], end_s)
+        seen.setdefault(key, []).append((_delay(b, run, 0, key, at), count, ic))
+    jitter = {} if noisy is None else _jitter(noisy, events)
+    return tuple(
+        _transition(b, key, rows, jitter.get(key, 0.0))
+        for key, rows in sorted(seen.items(), key=lambda x: _order(b, x[0]))
+    )
+
+
+Key = tuple[str, str]
+
+
+def _taken(b: Bench, events: Events) -> list[tuple[Key, tuple[float, str], float]]:
+    """(state, pin), the event and the time of the next one, of each event."""
+    out, state = [], b.machine.start
     for at, nxt in pairwise([*events, (events[-1][0] + SPACING_S, "")]):
-        seen.setdefault((state, at[1]), []).append(_measured(b, run, state, at, nxt[0]))
+        out.append(((state, at[1]), at, nxt[0]))
         state = b.machine.step(state, at[1])[0]
-    return tuple(_transition(b, key, rows) for key, rows in sorted(seen.items(), key=lambda kv: _order(b, kv[0])))
+    return out
+
+
+def _delay(b: Bench, run: BatchRun, corner: int, key: Key, event: tuple[float, str]) -> float:
+    """From the driver's last slip to the load's first, the latest output's; NaN without output."""
+    out = b.machine.step(*key)[1]
+    if not out:
+        return math.nan
+    driver = run.pulse_times(b.driver(key[1]), corner, b.sign(key[1]))
+    arrived = driver[np.searchsorted(driver, event[0])]
+    after = [run.pulse_times(b.load(pin), corner, b.sign(pin)) for pin in out]
+    return float(max(t[np.searchsorted(t, arrived)] - arrived for t in after))
+
+
+def _jitter(noisy: Bench, events: Events) -> dict[Key, float]:
+    """Standard deviation (s) of each transition's delay under thermal noise; corners that went wrong are left out."""
+    run = noisy.run([events] * NOISES, events[-1][0] + TAIL_S, seed=1)
+    good = [k for k in range(NOISES) if right(noisy, run, k, events)]
+    found: dict[Key, list[float]] = {}
+    for key, at, _ in _taken(noisy, events):
+        if noisy.machine.step(*key)[1]:
+            delays = [_delay(noisy, run, k, key, at) for k in good]
+            found.setdefault(key, []).append(float(np.std(delays)) if len(delays) > 1 else 0.0)
+    return {key: float(np.mean(rows)) for key, rows in found.items()}
 
 
 def _order(b: Bench, key: tuple[str, str]) -> tuple[int, int]:
     return b.machine.states.index(key[0]), b.machine.inputs.index(key[1])
 
 
-def _measured(b: Bench, run: BatchRun, state: str, event: tuple[float, str], end_s: float) -> tuple[float, int, float]:
-    """Delay (s, NaN without output), slips and their Ic of one input, between it and the next."""
-    t, on = event
-    driver = run.pulse_times(b.driver(on), 0, b.sign(on))
-    arrived = float(driver[np.searchsorted(driver, t)])
-    out = b.machine.step(state, on)[1]
-    delays = []
-    for pin in out:
-        slips = run.pulse_times(b.load(pin), 0, b.sign(pin))
-        delays.append(float(slips[np.searchsorted(slips, arrived)]) - arrived)
-    count, ic = own_slips(b, run, 0, t, end_s)
-    return (max(delays) if delays else math.nan), count, ic
-
-
-def _transition(b: Bench, key: tuple[str, str], rows: Sequence[tuple[float, int, float]]) -> Transition:
+def _transition(b: Bench, key: Key, rows: Sequence[tuple[float, int, float]], jitter_s: float) -> Transition:
     to, out = b.machine.step(*key)
-    delay = float(np.mean([r[0] for r in rows]))
-    count = int(np.median([r[1] for r in rows]))
-    ic = float(np.median([r[2] for r in rows]))
-    return Transition(*key, to, out, delay, 0.0, ic, count)
+    delay, count, ic = (np.array([r[k] for r in rows]) for k in range(3))
+    return Transition(*key, to, out, float(delay.mean()), jitter_s, float(np.median(ic)), int(np.median(count)))
 
 
 def separations(b: Bench) -> tuple[Separation, ...]:
