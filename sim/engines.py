@@ -83,6 +83,15 @@ ENGINES = {
         ),
         Engine("brian", "Brian 2 equations run by brian2", "brian", "sim.brian:run", ("brian2",), "brian"),
         Engine(
+            "sfq-pulse",
+            "the deck's cells at pulse level",
+            "sfq",
+            "sim.sfq.pulse_network:run",
+            ("numba",),
+            "all",
+            "sfq_rsfq",
+        ),
+        Engine(
             "sfq", "junction-level transient of the deck", "sfq", "sim.sfq.network:run", ("numba",), "all", "sfq_rsfq"
         ),
     )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sim.bar import Bar
+from sim.sfq_look_cli import add_to as add_look
 from sim.sfq_study_cli import add_to as add_study
 from sim.sfq_study_cli import seconds
 
 if TYPE_CHECKING:
     from sim.sfq import Transient
+    from sim.sfq.transient import StepCheck
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,43 +50,46 @@ def run(
     png: Annotated[Path | None, typer.Option(help="Draw the traces (.png, .svg or .pdf).")] = None,
     pulses: Annotated[Path | None, typer.Option(help="Draw the pulses of all junctions.")] = None,
 ) -> None:
-    """Simulate a deck; write what its .print asks for, in JoSIM's CSV form; print pulses and energy.
+    """Simulate a deck; write what its .print asks for, in JoSIM's CSV form; print pulses, energy and its .measure.
 
-    Traces behind a .file line also go to that file, beside the deck if it is a bare name.
+    Traces behind a .file line also go to that file, beside the deck if it is a bare name; an .iv line writes its curve.
 
     Example: spikeport sfq run xor.cir -o xor.csv --png xor.png
     """
-    from sim.sfq import load
+    from sim.sfq import load, plots, transient
+    from sim.sfq.measure import with_measured
+    from sim.sfq.output import output_path
+    from sim.sfq.study.iv import josim_iv
+    from sim.sfq.transient import check_step as step_check
 
     read = load(deck)
-    circuit = read.flatten()
-    how: dict[str, Any] = {"h": seconds("--step", step), "t_stop": seconds("--stop", stop), "seed": seed}
-    how |= {"startup": _one_of("--startup", startup, ("op", "josim", "none")), "corrector": corrector}
+    circuit = with_measured(read.flatten(), read.asked.measures)
+    how: dict[str, Any] = {"h": seconds("--step", step), "t_stop": seconds("--stop", stop)}
     with _stoppable(), Bar(deck.name) as progress:
-        done = _simulated(circuit, progress, **how)
-        half = _simulated(circuit, progress, **how | {"h": done.step_s_used / 2}) if check_step else None
-    for file in write_traces(done, read, output or []):
+        done = transient(
+            circuit, **how, startup=_one_of("--startup", startup, ("op", "josim", "none")), corrector=corrector,
+            seed=seed, progress=progress,
+        )  # fmt: skip
+        stable = step_check(circuit, **how) if check_step else None
+        curves = {r: josim_iv(read, f"{r.model}|{r.subckt}".rstrip("|"), r.imax_A) for r in read.asked.iv}
+    shown = {n: x for n, x in done.traces.items() if n in {r.label for r in read.requests}}
+    for file in write_files(replace(done, traces=shown), read, output or []):
         typer.echo(f"wrote {file}")
-    if png is not None or pulses is not None:
-        from sim.sfq import plots
-
-        if png is not None:
-            typer.echo(f"wrote {plots.waveforms(png, done.time_s, done.traces, deck.name)}")
-        if pulses is not None:
-            typer.echo(f"wrote {plots.pulses(pulses, done.pulses, done.steps * done.step_s_used, deck.name)}")
-    for line in summary(done):
+    for request, curve in curves.items():
+        typer.echo(f"wrote {curve.save_josim(output_path(request.file, deck.parent))}")
+    if png is not None:
+        typer.echo(f"wrote {plots.waveforms(png, done.time_s, shown, deck.name)}")
+    if pulses is not None:
+        typer.echo(f"wrote {plots.pulses(pulses, done.pulses, done.steps * done.step_s, deck.name)}")
+    for line in (*summary(done), *measurements(read, done)):
         typer.echo(line)
-    if half is not None:
-        typer.echo(step_check(done, half))
+    if read.asked.op:
+        typer.echo("the deck asks for .dc op: spikeport sfq op prints it")
+    if stable is not None:
+        typer.echo(say_check(stable))
 
 
-def _simulated(circuit: Any, progress: Any, **how: Any) -> Transient:
-    from sim.sfq import transient
-
-    return transient(circuit, progress=progress, **how)
-
-
-def write_traces(done: Transient, deck: Any, given: list[Path]) -> list[Path]:
+def write_files(done: Transient, deck: Any, given: list[Path]) -> list[Path]:
     """All traces to each file given, and those behind a ``.file`` line to its file, as JoSIM; the files written.
 
     Errors: ``ValueError`` for a deck that prints nothing, ``TraceError`` for a ``.file`` outside its folder.
@@ -105,25 +111,29 @@ def summary(done: Transient) -> list[str]:
 
     slips, e = sum(done.slips.values()), done.energy
     return [
-        f"{done.jj_count} junctions, {done.steps} steps of {si(done.step_s_used, 's')}, {slips} slips of 2 pi",
+        f"{done.jj_count} junctions, {done.steps} steps of {si(done.step_s, 's')}, {slips} slips of 2 pi",
         f"energy: Ic Phi0 {si(e.ic_phi0_J, 'J')}, bias work {si(e.bias_J, 'J')}, heat {si(e.dissipated_J, 'J')}; "
         f"bias {si(done.bias_current_A, 'A')}",
     ]
 
 
-def step_check(done: Transient, half: Transient) -> str:
-    """The largest shift of a pulse between two steps, or where their numbers differ."""
-    worst, where = 0.0, ""
-    for name, rows in done.pulses.items():
-        other = half.pulses[name]
-        if len(rows) != len(other) or (rows[:, 1] != other[:, 1]).any():
-            return f"step check: {name} slips {len(rows)} times, at half the step {len(other)}: take a smaller step"
-        shift = float(abs(rows[:, 0] - other[:, 0]).max()) if len(rows) else 0.0
-        if shift > worst:
-            worst, where = shift, name
-    if not where:
-        return "step check: no pulse moves"
-    return f"step check: same pulses at half the step; the largest shift is {worst * 1e12:.3f} ps ({where})"
+def measurements(deck: Any, done: Transient) -> list[str]:
+    """A line for each ``.measure``."""
+    from sim.sfq.measure import measured
+
+    return [f"{name.lower()} = {value:.6g}" for name, value in measured(deck.asked.measures, done).items()]
+
+
+def say_check(found: StepCheck) -> str:
+    """What half the step changes, in words."""
+    if found.slips_differ:
+        return (
+            f"step check: half the step gives other slips at {', '.join(found.slips_differ[:4])}: take a smaller step"
+        )
+    if not found.junction:
+        return "step check: no pulse moves at half the step"
+    shift = found.shift_s * 1e12
+    return f"step check: same pulses at half the step; the largest shift is {shift:.3f} ps ({found.junction})"
 
 
 @app.command()
@@ -171,3 +181,4 @@ class _stoppable:
 
 
 add_study(app)
+add_look(app)

@@ -144,9 +144,45 @@ def shmoo(
         typer.echo(f"wrote {drawn}")
 
 
-def iv(deck: Decks) -> None:
-    """IV."""
-    raise NotImplementedError
+def iv(
+    deck: Annotated[Path, typer.Argument(help="A deck with the junction and its drive, or with the model alone.")],
+    output: Output = None,
+    model: Annotated[str, typer.Option(help="As JoSIM's .iv: the curve of this model, jmit or jmit.SUBCKT.")] = "",
+    drive: Annotated[str, typer.Option(help="The current source that is ramped, I1.")] = "",
+    across: Annotated[str, typer.Option(help="The junction whose voltage is taken, B1.")] = "",
+    high: Annotated[str, typer.Option(help="Largest current in A, as in 300u.")] = "300u",
+    by: Annotated[str, typer.Option(help="Step of the current in A.")] = "5u",
+    dwell: Annotated[str, typer.Option(help="Time at each current in s; the second half is averaged.")] = "500p",
+    step: Annotated[str, typer.Option(help="Step in s.")] = "0.05p",
+    devices: Annotated[int, typer.Option(help="So many alike, which differ by their noise (--seed).", min=1)] = 1,
+    seed: Annotated[int | None, typer.Option(help="Seed of the noise; default none.")] = None,
+    png: Png = None,
+) -> None:
+    """A current-voltage curve, up and down: of a junction in its circuit, or of a model as JoSIM's .iv does.
+
+    Example: spikeport sfq iv squid.cir --drive I1 --across B1 --high 300u --by 5u --png iv.png
+    """
+    from sim.sfq import load
+    from sim.sfq.study import iv as curves
+
+    if bool(model) == bool(drive and across):
+        raise ValueError("iv: give --drive and --across, or --model")
+    read = load(deck)
+    if model:
+        found = curves.josim_iv(read, model, positive("--high", high, "A"))
+    else:
+        found = curves.iv(
+            read, curves.up_and_down(positive("--high", high, "A"), positive("--by", by, "A")), drive=drive,
+            across=across, dwell_s=positive("--dwell", dwell), h=positive("--step", step), corners=devices, seed=seed,
+        )  # fmt: skip
+    _done(found, output)
+    if png is not None:
+        from sim.sfq import plots
+
+        current, volts = found.current_A, found.voltage_V.mean(axis=0)
+        up, down = slice(0, found.turn), slice(found.turn - 1, None)
+        both = {"up": (current[up], volts[up]), "down": (current[down], volts[down])}
+        typer.echo(f"wrote {plots.iv(png, both, deck.name)}")
 
 
 def _tested(
@@ -215,16 +251,19 @@ def _range(option: str, text: str) -> list[float]:
 
 def seconds(option: str, text: str) -> float | None:
     """``0.1p`` as a deck says it, in s; None for nothing. Errors: ``ValueError`` naming the option."""
-    if not text:
-        return None
+    return positive(option, text) if text else None
+
+
+def positive(option: str, text: str, unit: str = "s") -> float:
+    """``0.1p`` as a deck says it, above 0. Errors: ``ValueError`` naming the option."""
     from sim.sfq.expr import ExprError, evaluate
 
     try:
         value = evaluate(text.upper())
     except ExprError as error:
-        raise ValueError(f"{option} {text}: {error}; write seconds as in 0.1p or 1e-13") from None
+        raise ValueError(f"{option} {text}: {error}; write a number of {unit} as in 0.1p or 1e-13") from None
     if not 0.0 < value < float("inf"):
-        raise ValueError(f"{option} {text}: must be above 0 s")
+        raise ValueError(f"{option} {text}: must be above 0 {unit}")
     return value
 
 

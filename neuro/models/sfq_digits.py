@@ -17,6 +17,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,9 +82,9 @@ def frozen(stack: Stack) -> Stack:
         if isinstance(module, Spiking):
             layers[name] = Spiking(module.law, module.surrogate)
         else:
-            plain = nn.Linear(*reversed(module.weight.shape), bias=False)
-            plain.weight.data.copy_(module.weight.detach())
-            layers[name] = plain
+            weight: Any = module.weight
+            layers[name] = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+            layers[name].weight = nn.Parameter(weight.detach().clone())
     return Stack(layers).eval()
 
 

@@ -12,10 +12,9 @@ step because a pulse may be early; slips before the first step count in it. So l
 from __future__ import annotations
 
 import math
-import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,12 @@ import numpy.typing as npt
 
 from export.sfq_netlist import pulse_points
 from export.sfq_program import SfqProgram, Wiring
-from sim.run import Counts, Run, versions
+from sim.run import Run, versions
+from sim.sfq.batch import BatchRun, batch
 from sim.sfq.circuit import Circuit
+from sim.sfq.corners import Corners, one
 from sim.sfq.deck import loads
+from sim.sfq.ledger import Ledger
 from sim.sfq.shapes import Pwl, Shape
 from sim.sfq.transient import Transient, transient
 
@@ -34,7 +36,6 @@ Progress = Callable[[float], None]
 Array = npt.NDArray[Any]
 DRAWN = 64
 """Junctions whose slips are kept for drawing."""
-_OWNER = re.compile(r"\|X(I(?=\d)|L\d+(?=N))")
 
 
 def run(
@@ -69,12 +70,15 @@ def _plain(circuit: Circuit, x: Array | None, traces: list[str], progress: Progr
         raise ValueError(
             "a deck without '* spikeport' line does not say which source is which input; run it with x=None"
         )
-    names = circuit.junctions.names[:DRAWN]
-    done = transient(circuit, watch=names, probes=traces or None, progress=progress)
-    ledger = _Ledger(circuit, {}, {})
-    ledger.add(done)
-    shown = _shown(done) | _slips(done)
-    return _run(ledger, np.zeros((1, 1, 0), np.int16), done.steps * done.step_s_used, shown, [done])
+    done = transient(circuit, watch=circuit.junctions.names[:DRAWN], probes=traces or None, progress=progress)
+    ledger = Ledger(circuit, None)
+    ledger.add_slips(np.array([done.slips[n] for n in circuit.junctions.names]))
+    seconds = done.steps * done.step_s
+    ledger.add_time(seconds)
+    used = np.array([done.step_s_used])
+    shown = _shown(done) | {f"slips({n})": rows for n, rows in done.pulses.items()}
+    shown |= {k: np.array([v]) for k, v in (("bias_work_J", done.energy.bias_J), ("heat_J", done.energy.dissipated_J))}
+    return _run(ledger, np.zeros((1, 1, 0), np.int16), seconds, shown, used, seconds)
 
 
 def _wired(
@@ -85,50 +89,70 @@ def _wired(
     probes: Sequence[str],
     progress: Progress | None,
 ) -> Run:
-    pulses = None if x is None else _pulses(wiring, x)
+    pulses = None if x is None else pulses_of(wiring, x)
     samples, steps = (1, wiring.steps) if pulses is None else pulses.shape[:2]
-    ledger = _Ledger(circuit, wiring.owners, wiring.synapses)
+    stop = stop_s(wiring, steps)
     neurons = [j for js in wiring.neurons.values() for j in js]
     watched = list(circuit.junctions.names) if circuit.jj_count <= DRAWN else neurons
-    spikes = {n: np.zeros((samples, steps, len(js)), np.int16) for n, js in wiring.neurons.items()}
-    stop = _stop(wiring, steps)
-    shown: dict[str, Array] = {}
-    slips: dict[str, Array] = {}
-    runs: list[Transient] = []
-    answered = False
-    for k in range(samples):
-        driven = circuit if pulses is None else _driven(circuit, wiring, pulses[k])
-        wanted = [] if answered else traces
-        if pulses is None and not probes:
-            wanted = [r.label for r in circuit.requests]
-        tell = None if progress is None else _share(progress, k, samples)
-        done = transient(driven, t_stop=stop, watch=watched, probes=wanted, progress=tell)
-        ledger.add(done)
-        for node, junctions in wiring.neurons.items():
-            for j, name in enumerate(junctions):
-                spikes[node][k, :, j] = _binned(done, wiring, name, wiring.latency_s[node][j], steps)
-        speaks = bool(spikes[wiring.output_node][k].any())
-        if k == 0 or (speaks and not answered):
-            shown, slips = _shown(done), _slips(done)
-        answered |= speaks
-        runs.append(replace(done, traces={}, pulses={}))
-    if pulses is not None:
-        ledger.counts["spikes"][wiring.input_node] = int(pulses.sum())
-    for node, s in spikes.items():
-        ledger.counts["spikes"][node] = int(s.sum())
-    y = spikes[wiring.output_node]
-    shown |= slips
+    drives = {} if pulses is None else _drives(circuit, wiring, pulses)
+    tell = _share(progress, 0.0, samples / (samples + 1))
+    done = batch(circuit, Corners(samples, shapes=drives), t_stop=stop, watch=watched, progress=tell)
+    ledger = Ledger(circuit, wiring)
+    ledger.add_slips(done.slips.sum(axis=0))
+    ledger.add_time(samples * stop)
+    spikes = {
+        node: np.stack(
+            [
+                np.stack(
+                    [binned(wiring, done.pulse_times(j, k), late, steps) for j, late in zip(js, lates, strict=True)], 1
+                )
+                for k in range(samples)
+            ]
+        )
+        for (node, js), lates in zip(wiring.neurons.items(), wiring.latency_s.values(), strict=True)
+    }
+    speaks = int(spikes[wiring.output_node].any(axis=(1, 2)).argmax())
+    wanted = [r.label for r in circuit.requests] if pulses is None and not probes else traces
+    shown = _slips(done, speaks) | _joules(done)
+    if wanted:
+        tell = _share(progress, samples / (samples + 1), 1.0)
+        told = one(circuit, Corners(samples, shapes=drives), speaks)
+        shown |= _shown(transient(told, t_stop=stop, watch=(), probes=wanted, progress=tell))
     shown |= {f"{n}.s": s for n, s in spikes.items() if not probes or f"{n}.s" in probes}
-    out = _run(ledger, y, wiring.step_s, shown, runs)
-    lag = max(wiring.latency_s[wiring.output_node])
-    width = wiring.step_s * 1e12
+    out = _run(ledger, spikes[wiring.output_node], wiring.step_s, shown, done.step_s_used, samples * stop)
+    return spiked(out, wiring, spikes, None if pulses is None else int(pulses.sum()))
+
+
+def _joules(done: BatchRun) -> dict[str, Array]:
+    """What each sample took from the bias and made heat, by the integrals of the solver; the report tells of it."""
+    energy = done.energy_J
+    return {"bias_work_J": energy["bias_J"], "heat_J": energy["resistor_J"] + energy["junction_J"]}
+
+
+def _slips(done: BatchRun, sample: int) -> dict[str, Array]:
+    """Time and sign of the slips of one sample, for drawing."""
+    out: dict[str, Array] = {}
+    mine = done.corner == sample
+    for k, name in enumerate(done.names[:DRAWN]):
+        at = mine & (done.junction == k)
+        out[f"slips({name})"] = np.stack([done.time_s[at], done.sign[at].astype(np.float64)], axis=1)
+    return out
+
+
+def spiked(run: Run, wiring: Wiring, spikes: Mapping[str, Array], driven: int | None) -> Run:
+    """The run with the counts of its spikes ``{node: (samples, T, n)}``, ``driven`` of the input, and a note of time."""
+    if driven is not None:
+        run.counts["spikes"][wiring.input_node] = driven
+    for node, s in spikes.items():
+        run.counts["spikes"][node] = int(s.sum())
+    lag, width = max(wiring.latency_s[wiring.output_node]), wiring.step_s * 1e12
     note = f"y: latency of {lag * 1e12:.1f} ps removed; windows of {width:g} ps begin a quarter step before it"
-    return replace(out, latency_steps=round(lag / wiring.step_s), notes=(*out.notes, note), versions=versions("numba"))
+    return replace(run, latency_steps=round(lag / wiring.step_s), notes=(*run.notes, note), versions=versions("numba"))
 
 
-def _run(ledger: _Ledger, y: Array, dt_s: float, probes: dict[str, Array], runs: list[Transient]) -> Run:
-    asked, used = max(r.step_s_used for r in runs), min(r.step_s_used for r in runs)
-    halved = () if asked == used == ledger.step_s else (f"the phase guard halved the solver's step to {used:g} s",)
+def _run(ledger: Ledger, y: Array, dt_s: float, probes: dict[str, Array], step_s_used: Array, machine_s: float) -> Run:
+    used = float(step_s_used.min())
+    halved = () if used >= ledger.step_s else (f"the phase guard halved the solver's step to {used:g} s",)
     return Run(
         machine="sfq",
         y=y,
@@ -136,19 +160,11 @@ def _run(ledger: _Ledger, y: Array, dt_s: float, probes: dict[str, Array], runs:
         samples=y.shape[0],
         steps=y.shape[1],
         dt_s=dt_s,
-        probes=probes | _joules(runs),
-        machine_s=sum(r.steps * r.step_s_used for r in runs),
+        probes=probes,
+        machine_s=machine_s,
         notes=halved,
         versions=versions("numba"),
     )
-
-
-def _joules(runs: list[Transient]) -> dict[str, Array]:
-    """What each sample took from the bias and made heat, for the report; by the integrals of the solver."""
-    return {
-        "bias_work_J": np.array([r.energy.bias_J for r in runs]),
-        "heat_J": np.array([r.energy.dissipated_J for r in runs]),
-    }
 
 
 def _traces(wiring: Wiring | None, probes: Sequence[str]) -> list[str]:
@@ -160,7 +176,7 @@ def _traces(wiring: Wiring | None, probes: Sequence[str]) -> list[str]:
     return [p for p in probes if not p.endswith(".s")]
 
 
-def _pulses(wiring: Wiring, x: Array) -> npt.NDArray[np.bool_]:
+def pulses_of(wiring: Wiring, x: Array) -> npt.NDArray[np.bool_]:
     """``x`` as flat booleans. Errors: ``ValueError`` for a shape that is not the network's, or no 0/1 pulses."""
     if x.ndim < 2 or x.shape[2:] != wiring.input_shape or not x.shape[0] or not x.shape[1]:
         shape = ", ".join(map(str, wiring.input_shape))
@@ -173,29 +189,33 @@ def _pulses(wiring: Wiring, x: Array) -> npt.NDArray[np.bool_]:
     return np.asarray(x, dtype=bool).reshape(*x.shape[:2], -1)
 
 
-def _driven(circuit: Circuit, wiring: Wiring, pulses: npt.NDArray[np.bool_]) -> Circuit:
-    """The circuit with the sources of one sample ``(T, inputs)``."""
-    shapes: list[Shape] = list(circuit.voltages.shapes)
-    at = {name: k for k, name in enumerate(circuit.voltages.names)}
+def starts_s(wiring: Wiring, source: str) -> float:
+    """When a source's first step begins."""
+    return wiring.start_s[wiring.sources[source][0]] + wiring.delay_s.get(source, 0.0)
+
+
+def _drives(circuit: Circuit, wiring: Wiring, pulses: npt.NDArray[np.bool_]) -> dict[str, list[Shape]]:
+    """Source to its shape in every sample of ``(samples, T, inputs)``."""
+    shapes: dict[str, list[Shape]] = {}
     for name, (index, sign) in wiring.sources.items():
-        if name not in at:
+        if name not in circuit.voltages.names:
             raise ValueError(
                 f"{wiring.network}: the '* spikeport' line names {name}, no source of the deck; export again"
             )
-        peak = sign * wiring.peak_V
-        start = wiring.start_s[index] + wiring.delay_s.get(name, 0.0)
-        times, values = pulse_points(pulses[:, index], start, wiring.step_s, peak, wiring.rise_s)
-        shapes[at[name]] = Pwl(tuple(times), tuple(values))
-    return replace(circuit, voltages=replace(circuit.voltages, shapes=tuple(shapes)))
+        peak, start = sign * wiring.peak_V, starts_s(wiring, name)
+        lines = (pulse_points(p[:, index], start, wiring.step_s, peak, wiring.rise_s) for p in pulses)
+        shapes[name] = [Pwl(tuple(times), tuple(values)) for times, values in lines]
+    return shapes
 
 
-def _binned(done: Transient, wiring: Wiring, junction: str, latency_s: float, steps: int) -> Array:
+def binned(wiring: Wiring, times_s: Array, latency_s: float, steps: int) -> Array:
+    """Spikes of each step ``(steps,)`` from the times of a junction."""
     first = min(wiring.start_s) + latency_s - wiring.step_s / 4
-    at = np.floor((done.pulse_times(junction) - first) / wiring.step_s).astype(np.int64)
-    return np.bincount(np.maximum(at[at < steps], 0), minlength=steps)
+    at = np.floor((times_s - first) / wiring.step_s).astype(np.int64)
+    return np.bincount(np.maximum(at[at < steps], 0), minlength=steps).astype(np.int16)
 
 
-def _stop(wiring: Wiring, steps: int) -> float:
+def stop_s(wiring: Wiring, steps: int) -> float:
     """End of the last window, of the input that begins last, in whole ps."""
     latest = max(t for ts in wiring.latency_s.values() for t in ts)
     return math.ceil((max(wiring.start_s) + (steps + 1) * wiring.step_s + latest) * 1e12) * 1e-12
@@ -205,48 +225,5 @@ def _shown(done: Transient) -> dict[str, Array]:
     return {"time_s": done.time_s} | dict(done.traces) if done.traces else {}
 
 
-def _slips(done: Transient) -> dict[str, Array]:
-    return {f"slips({name})": rows for name, rows in list(done.pulses.items())[:DRAWN]}
-
-
-def _share(progress: Progress, k: int, samples: int) -> Progress:
-    return lambda part: progress((k + part) / samples)
-
-
-@dataclass
-class _Ledger:
-    """Integer counts per node, summed over samples. Nodes by the first instance of a name, else ``deck``."""
-
-    circuit: Circuit
-    owners: Any
-    synapses: Any
-
-    def __post_init__(self) -> None:
-        tran = self.circuit.tran
-        self.step_s = 0.0 if tran is None else tran.step_s
-        junctions = self.circuit.junctions
-        self.ic_nA = {n: round(float(i) * 1e9) for n, i in zip(junctions.names, junctions.ic_A, strict=True)}
-        self.bias_nA: dict[str, int] = {}
-        for name, shape in zip(self.circuit.currents.names, self.circuit.currents.shapes, strict=True):
-            owner = self.owner(name)
-            self.bias_nA[owner] = self.bias_nA.get(owner, 0) + round(abs(shape.bias()) * 1e9)
-        events = ("junction_switchings", "slip_ic_nA", "bias_charge_nA_ps", "spikes", "synaptic_events")
-        self.counts: Counts = {event: {} for event in events}
-
-    def owner(self, name: str) -> str:
-        """The node whose cells an element is in."""
-        found = _OWNER.search(name)
-        return str(self.owners.get(found[1], "deck")) if found else "deck"
-
-    def add(self, done: Transient) -> None:
-        """Count one run."""
-        for name, slips in done.slips.items():
-            self._more("junction_switchings", self.owner(name), slips)
-            self._more("slip_ic_nA", self.owner(name), slips * self.ic_nA[name])
-        for owner, bias in self.bias_nA.items():
-            self._more("bias_charge_nA_ps", owner, round(bias * done.steps * done.step_s_used * 1e12))
-        for node, junctions in self.synapses.items():
-            self._more("synaptic_events", node, sum(done.slips[j] for j in junctions))
-
-    def _more(self, event: str, node: str, count: int) -> None:
-        self.counts[event][node] = self.counts[event].get(node, 0) + int(count)
+def _share(progress: Progress | None, begin: float, end: float) -> Progress | None:
+    return None if progress is None else lambda part: progress(begin + (end - begin) * part)
