@@ -96,7 +96,7 @@ def _wired(
     watched = list(circuit.junctions.names) if circuit.jj_count <= DRAWN else neurons
     drives = {} if pulses is None else _drives(circuit, wiring, pulses)
     tell = _share(progress, 0.0, samples / (samples + 1))
-    done = batch(circuit, Corners(samples, shapes=drives), t_stop=stop, watch=watched, progress=tell)
+    done = batch(circuit, Corners(samples, shapes=drives), t_stop=stop, watch=watched, progress=tell, energy=True)
     ledger = Ledger(circuit, wiring)
     ledger.add_slips(done.slips.sum(axis=0))
     ledger.add_time(samples * stop)
@@ -140,7 +140,7 @@ def _slips(done: BatchRun, sample: int) -> dict[str, Array]:
 
 
 def spiked(run: Run, wiring: Wiring, spikes: Mapping[str, Array], driven: int | None) -> Run:
-    """The run with the counts of its spikes ``{node: (samples, T, n)}``, ``driven`` of the input, and a note of time."""
+    """The run with the counts of its spikes ``{node: (samples, T, n)}`` and of the input, and a note of time."""
     if driven is not None:
         run.counts["spikes"][wiring.input_node] = driven
     for node, s in spikes.items():
