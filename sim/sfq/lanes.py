@@ -102,14 +102,13 @@ class _Block:
         """What to record; currents of R, L and C need the values of the corner."""
         job = self.job
         own = any(r.quantity == "I" and r.first[:1] in "RLC" for r in job.requests)
-        made: Watch | None = None
+        resolvers = []
         for lane in range(self.corners.count if own else 1):
-            resolver = Resolver(one(job.circuit, self.corners, lane), job.layout, self.system.border)
+            resolvers.append(Resolver(one(job.circuit, self.corners, lane), job.layout, self.system.border))
             for request in job.requests:
-                resolver.add(request)
-            made = made or resolver.watch()
-            self.probes.append(resolver.probes())
-        assert made is not None
+                resolvers[-1].add(request)
+            self.probes.append(resolvers[-1].probes())
+        made = resolvers[0].watch()
         if not job.requests:
             self.probes = []
         elif not own:

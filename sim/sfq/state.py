@@ -93,7 +93,7 @@ class Events:
 
 
 class Drive(NamedTuple):
-    """Source values: ``waves`` (waveforms, steps) that corners share, ``own`` (steps, rows, corners) that they do not."""
+    """Source values: ``waves`` (waveforms, steps) that corners share, ``own`` (steps, rows, corners) of each."""
 
     waves: Floats
     own: Floats

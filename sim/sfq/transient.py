@@ -245,8 +245,9 @@ class Run:
             return start(self.system), True
         if self.tran.uic and self.circuit.start_rad is not None:
             return given(self.circuit, self.system), True
-        now = [s.sample(np.zeros(1), self.h, self.tran.stop_s) for s in self.circuit.sources()]
-        state, good = at_rest(self.circuit, self.system, layout, np.array(now).reshape(len(now), 1), None)
+        zero = {s: float(s.sample(np.zeros(1), self.h, self.tran.stop_s)[0]) for s in self.shapes}
+        now = np.array([[zero[s]] for s in self.circuit.sources()]).reshape(-1, 1)
+        state, good = at_rest(self.circuit, self.system, layout, now, None)
         if not good.all():
             warnings.warn(
                 DeckWarning("no operating point at t = 0 (a junction carries more than its Ic): begins from rest"),
