@@ -53,7 +53,7 @@ def assert_returns(circuit: Circuit, rtol: float = 0.0, base: Path | None = None
 
 @pytest.mark.parametrize("deck", sorted(p.name for p in GOLDEN.glob("*.cir")))
 def test_golden_decks_return(deck: str) -> None:
-    assert_returns(load(GOLDEN / deck).flatten())
+    assert_returns(load(GOLDEN / deck).flatten(), base=GOLDEN)
 
 
 def test_everything_returns(tmp_path: Path) -> None:

@@ -25,6 +25,11 @@ MAX_DEPTH = 64
 SHORTS = {"L": "P", "R": "V"}
 """An inductor of 0 H is a phase source of 0 rad, a resistor of 0 ohm a voltage source of 0 V; exactly so in JoSIM."""
 
+LEAST = {"L": 1e-20, "R": 1e-9}
+"""Below these (H, ohm) an element is a short, too. Beside a picohenry, a conductance of 1/R costs the solution
+1e-15 ohm/R of its digits, and leaving R out costs R 1 ns/1 pH of a current: equal and below 2e-6 at 1e-9 ohm. Decks
+have resistors of 1 pohm to tie nodes together."""
+
 Override = tuple[str, Scope]
 """The text that replaces an element's value, and whose parameters it may use."""
 
@@ -120,12 +125,12 @@ class Expansion:
         return self.scope.evaluate(card.value if text is None else text, card.where, card.name)
 
     def two(self, card: Card) -> None:
-        """R, L or C. A value of 0 is a short; one below 0 is taken as it is, as in JoSIM."""
+        """R, L or C. A value of 0 or next to it is a short; one below 0 is taken as it is, as in JoSIM."""
         value = self.value(card)
         a, b = card.nodes
         ends = [self.node(a, card), self.node(b, card)]
         kind = card.kind
-        if value == 0 and kind != "C":
+        if kind != "C" and abs(value) < LEAST[kind]:
             self.part.add(SHORTS[kind], card.name, card.where, ends, Dc(0.0))
         else:
             at = self.part.add(kind, card.name, card.where, ends, value)
