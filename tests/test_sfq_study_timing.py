@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sim.sfq import Corners, DeckError, load, read_csv, transient
+from sim.sfq import Corners, DeckError, load, loads, read_csv, transient
 from sim.sfq.circuit import Floats
 from sim.sfq.constants import PHI0_WB
 from sim.sfq.corners import one
+from sim.sfq.shapes import Pulse
 from sim.sfq.study.stand import Stand, Train, pulses, stand
 from sim.sfq.study.timing import Delays, closest, dead_time, delay_against, delays, jitter, maximum_rate, setup_hold
 
@@ -125,6 +127,7 @@ def test_maximum_rate_is_the_edge() -> None:
         run = transient(one(dff().circuit, Corners(1, shapes=signals), 0), h=0.1e-12, t_stop=500e-12)
         assert (sorted(set(run.slips.values())) == [0, 4]) == good
     assert found.works_s < 50e-12
+    assert found.rate_Hz == 1 / found.works_s
 
 
 def test_what_never_fails_is_told() -> None:
@@ -157,6 +160,7 @@ def test_jitter_and_lost_corners() -> None:
     assert found.jitter_s == pytest.approx(np.sqrt(2) * 1e-12)
     assert found.lost == 1
     assert found.to_dict()["delay_s"][2] == [None, None]
+    assert Delays("a", "q", found.delay_s[1:]).jitter_s == 0.0
 
 
 def test_pulses_are_flux_quanta() -> None:
@@ -167,9 +171,34 @@ def test_pulses_are_flux_quanta() -> None:
     assert pulses([1e-12], -2.5e-12).values[2] < 0
 
 
+def square(times: Sequence[float], sign: int) -> Pulse:
+    """One square pulse of current, at the first time."""
+    return Pulse(0.0, sign * 600e-6, times[0] if times else 1.0, 1e-12, 1e-12, 4e-12)
+
+
+def test_a_current_source_with_a_pulse_of_its_own() -> None:
+    """A pulse of current into a JTL makes one slip; its delay is that of the same deck run alone."""
+    text = (
+        (GOLDEN / "tb_cells.cir")
+        .read_text()
+        .replace("VA a 0 pulse(0 827.13u 50p 2.5p 2.5p 0 50p)", "IA 0 a 0\nRA a 0 2")
+    )
+    deck = loads(text, GOLDEN)
+    ports = ({"a": ("IA", "B1.X1.XA1")}, {"s": "B1.X2.XS0"})
+    found = delays(stand(deck, *ports, h=0.1e-12, wave=square), {"a": [60e-12]}, "a", "s")
+    alone = transient(
+        loads(text.replace("IA 0 a 0", "IA 0 a pulse(0 600u 60p 1p 1p 4p)"), GOLDEN), h=0.1e-12, t_stop=140e-12
+    )
+    assert alone.slips["B1|X2|XS0"] == 1
+    first = (alone.pulse_times(n)[0] for n in ("B1.X2.XS0", "B1.X1.XA1"))
+    assert found.delay_s[0, 0] == pytest.approx(next(first) - next(first), abs=0.02e-12)
+    with pytest.raises(ValueError, match="needs wave="):
+        stand(deck, *ports)
+
+
 def test_wrong_names() -> None:
     deck = load(GOLDEN / "tb_dff.cir")
-    with pytest.raises(ValueError, match="no source VX"):
+    with pytest.raises(ValueError, match="no voltage source VX"):
         stand(deck, {"d": ("VX", "B1.X2.XD2")}, {})
     with pytest.raises(DeckError, match="no such junction"):
         stand(deck, {"d": ("VD", "B9")}, {})
@@ -177,5 +206,7 @@ def test_wrong_names() -> None:
         dff().drive([{"x": [1e-11]}])
     with pytest.raises(ValueError, match="no port"):
         delays(dff(), {"d": [60e-12], "c": [100e-12]}, "c", "y")
+    with pytest.raises(ValueError, match="c answers before q arrives"):
+        delays(dff(), {"d": [60e-12], "c": [100e-12, 400e-12]}, "q", "c")
     with pytest.raises(ValueError, match="does not answer"):
         delays(dff(), {"c": [100e-12]}, "c", "q")

@@ -7,7 +7,7 @@ are corners of one batch. Source: docs/sfq.md 4.3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -25,6 +25,8 @@ from sim.sfq.transient import Startup
 
 Train: TypeAlias = Mapping[str, Sequence[float]]
 """Times (s) at which the pulses of each input begin."""
+
+Wave: TypeAlias = Callable[[Sequence[float], int], Shape]
 
 RISE_S = 2.5e-12
 """Rise and fall of a driving pulse; its area is one flux quantum, so the peak is 827.13 uV. Source: golden decks."""
@@ -44,7 +46,8 @@ class Stand:
     """A circuit with named inputs and outputs.
 
     ``start_s``: when biases are up and the first pulse may come; ``tail_s``: how long a run goes on after the last
-    pulse. ``signs`` of outputs that give anti-fluxons are -1.
+    pulse. ``signs`` of outputs that give anti-fluxons are -1. ``wave`` makes a source's shape of pulse times and sign;
+    None is :func:`pulses`, for voltage sources. A converter fed by a current needs its own.
     """
 
     circuit: Circuit
@@ -55,6 +58,7 @@ class Stand:
     start_s: float = 50e-12
     tail_s: float = 80e-12
     rise_s: float = RISE_S
+    wave: Wave | None = None
     startup: Startup | None = None
 
     def junction(self, port: str) -> tuple[str, int]:
@@ -79,7 +83,7 @@ class Stand:
         count = len(trains) if corners is None else corners.count
         shapes: dict[str, list[Shape]] = {port.source: [] for port in self.inputs.values()}
         for name, port in self.inputs.items():
-            waves = [pulses(t.get(name, ()), port.sign * self.rise_s) for t in trains]
+            waves = [self.shape(t.get(name, ()), port.sign) for t in trains]
             shapes[port.source] += waves * (count // len(trains))
         factors = {} if corners is None else {k: v for k, v in vars(corners).items() if k not in ("count", "shapes")}
         watch = [port.junction for port in self.inputs.values()] + list(self.outputs.values())
@@ -87,6 +91,10 @@ class Stand:
             quiet(self.circuit, seed), Corners(count, shapes=shapes, **factors), h=self.h, t_stop=last + self.tail_s,
             watch=None if every else list(dict.fromkeys(map(jj_name, watch))), seed=seed, startup=self.startup,
         )  # fmt: skip
+
+    def shape(self, times: Sequence[float], sign: int) -> Shape:
+        """The source's waveform for pulses that begin at ``times``."""
+        return pulses(times, sign * self.rise_s) if self.wave is None else self.wave(times, sign)
 
     def times(self, run: BatchRun, port: str) -> Floats:
         """(corners, most slips) times of a port's slips, NaN where a corner has fewer."""
@@ -107,8 +115,12 @@ def stand(
     circuit = source.flatten() if isinstance(source, Deck) else source
     ports = {n: p if isinstance(p, Port) else Port(p[0].upper().replace(".", "|"), p[1]) for n, p in inputs.items()}
     for name, port in ports.items():
-        if port.source not in (*circuit.voltages.names, *circuit.currents.names):
-            raise ValueError(f"timing: input {name}: no source {port.source}; there are {circuit.voltages.names[:8]}")
+        fitting = circuit.voltages.names + (circuit.currents.names if settings.get("wave") else ())
+        if port.source not in fitting:
+            raise ValueError(
+                f"timing: input {name}: no voltage source {port.source}; there are {fitting[:8]} "
+                "(a current source needs wave=, its own pulse)"
+            )
     for junction in (*(p.junction for p in ports.values()), *outputs.values()):
         if jj_name(junction) not in circuit.junctions.names:
             raise circuit.error(jj_name(junction), "no such junction", "name one as B1|X2|XQ, from inside out")

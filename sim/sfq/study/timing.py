@@ -48,8 +48,9 @@ class Delays:
 
     @property
     def jitter_s(self) -> float:
-        """Standard deviation over the corners, averaged over the answers as variances."""
-        return float(np.sqrt(np.nanvar(self.delay_s, axis=0, ddof=1).mean())) if len(self.delay_s) > 1 else 0.0
+        """Standard deviation over the corners, averaged over the answers as variances; 0 for fewer than two."""
+        rows = self.delay_s[np.isfinite(self.delay_s).all(axis=1)]
+        return float(np.sqrt(rows.var(axis=0, ddof=1).mean())) if len(rows) > 1 else 0.0
 
     @property
     def lost(self) -> int:
@@ -91,6 +92,8 @@ def delays(
             f"timing: {output} does not answer {trigger} in the nominal run; look at its bias and the train"
         )
     last = _last_before(asked, given)
+    if last[0, :answers].min() < 0:
+        raise ValueError(f"timing: {output} answers before {trigger} arrives; name the input that makes it answer")
     good = (np.isfinite(given).sum(axis=1) == answers) & (last == last[0]).all(axis=1)
     delay = given[:, :answers] - np.take_along_axis(asked, np.maximum(last[:, :answers], 0), axis=1)
     delay[~good] = np.nan
@@ -110,8 +113,8 @@ def jitter(of: Stand, train: Train, trigger: str, output: str, n: int = 256, see
 
 @dataclass(frozen=True)
 class DelayCurve:
-    """Mean delay (s) against the factor of a parameter; NaN where the cell does not answer as at the first factor
-    nearest 1."""
+    """Mean delay (s) against the factor of a parameter; NaN where the cell does not answer as the circuit as it stands
+    does."""
 
     parameter: str
     factors: Floats
@@ -157,6 +160,11 @@ class Closest:
     def time_s(self) -> float:
         """The distance of the arrivals, or of the sources' pulses where no two arrivals were named."""
         return self.works_s if self.at_junctions_s is None else self.at_junctions_s
+
+    @property
+    def rate_Hz(self) -> float:
+        """``1/time_s``, where the time is a period."""
+        return 1.0 / self.time_s
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data."""
@@ -307,7 +315,8 @@ def maximum_rate(
     of: Stand, inputs: Sequence[str] | Mapping[str, float], *, pulses: int = 10, slowest_s: float = APART_S,
     fastest_s: float = RISE_S, **settings: Any,
 ) -> Closest:  # fmt: skip
-    """The shortest period (s) of ``pulses`` pulses at each input that every junction answers as at ``slowest_s``.
+    """The shortest period (``time_s``; ``rate_Hz`` is the rate) of ``pulses`` pulses at each input that every junction
+    answers as at ``slowest_s``.
 
     ``inputs`` as a mapping gives each input's place in the period, ``{"a": 0.0, "clk": 0.5}``.
     """
