@@ -119,7 +119,10 @@ class Netlist:
         """Draw a layer behind ``lines``, or behind the inputs (None); its neurons' lines."""
         weights = np.array([n.weights for n in layer.neurons])
         branches: list[list[Line]] = [[] for _ in layer.neurons]
+        waits = [0] * weights.shape[1] if lines is None else self.waits(np.abs(weights).sum(axis=0))
         for source in range(weights.shape[1]):
+            if lines is not None:
+                lines[source] = self.wait(lines[source], waits[source])
             plus, minus = (np.maximum(sign * weights[:, source], 0) for sign in (1, -1))
             wanted_of = int(plus.sum()), int(minus.sum())
             copies = self.inputs(source, *wanted_of) if lines is None else self.fan_out(lines[source], *wanted_of)
@@ -129,6 +132,22 @@ class Netlist:
         self.neurons[layer.node], self.latency_s[layer.node], self.synapses[layer.node] = [], [], []
         drawn = enumerate(zip(layer.neurons, branches, strict=True))
         return [self.neuron(f"L{k}N{j}", layer.node, neuron, into, last) for j, (neuron, into) in drawn]
+
+    def waits(self, copies: npt.NDArray[np.int64]) -> list[int]:
+        """JTLs before each line's tree of so many copies, that all trees end together to within half a level."""
+        level = self.tech.cells["SPLIT"].delay_s + self.tech.cells["JTL"].delay_s
+        depths = [(max(int(n), 1) - 1).bit_length() for n in copies]
+        return [
+            round((max(depths) - d) * level / self.tech.cells["JTL"].delay_s) if n else 0
+            for d, n in zip(depths, copies, strict=True)
+        ]
+
+    def wait(self, line: Line, count: int) -> Line:
+        """The line behind ``count`` JTLs."""
+        name = line.node.upper()
+        for k in range(count):
+            line = self.jtl(f"{name}W{k}", line)
+        return line
 
     def neuron(self, name: str, node: str, neuron: Neuron, branches: list[Line], last: bool) -> Line:
         """A soma with its synapses, or a relay, and the JTL behind it; noted in the tables."""

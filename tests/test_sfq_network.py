@@ -87,7 +87,7 @@ def test_trained_circuit_solves_xor_and_follows_the_law(trained: Any) -> None:
     net = from_torch(trained.module, (2,), dt_s=trained.dt_s)
     program = to_deck(net)
     assert program.usage["junctions"] == (37, 10_000)
-    assert program.usage["bias_uA"][0] == 6150
+    assert program.usage["bias_uA"][0] == 6055
     run = network.run(program, trained.x, probes=program.watched)
     counts = np.array(answers(run.y))
     assert (counts[trained.labels == 0] == 0).all()
@@ -102,15 +102,25 @@ def test_trained_circuit_solves_xor_and_follows_the_law(trained: Any) -> None:
     assert 0.005 < run.probes["hidden.s"].mean() < 0.9
 
 
+@pytest.fixture
+def golden_cells(tmp_path: Path) -> Path:
+    """The technology with the cells that JoSIM ran; those of the package have been improved since."""
+    text = (PROFILES / "sfq_own.toml").read_text().replace("version = 1\n", 'version = 1\ncells = "cells.inc"\n', 1)
+    (tmp_path / "cells.inc").write_text((GOLDEN / "cells.inc").read_text())
+    (tmp_path / "golden.toml").write_text(text)
+    return tmp_path / "golden.toml"
+
+
 @pytest.mark.parametrize(("pattern", "pulses"), [("00", 0), ("01", 9), ("10", 9), ("11", 0)])
-def test_exported_deck_has_josims_phases(pattern: str, pulses: int) -> None:
+def test_exported_deck_has_josims_phases(golden_cells: Path, pattern: str, pulses: int) -> None:
     """JoSIM 2.7 on the golden deck; 32 pulses an input, the second 11 ps later, as there."""
     with gzip.open(GOLDEN / f"xor_{pattern}.csv.gz", "rt") as f:
         names = [n.strip('"') for n in f.readline().strip().split(",")]
         rows = np.loadtxt(f, delimiter=",")
     ours = {n: n.replace(n[:-1].split("|")[-1], INSTANCES[n[:-1].split("|")[-1]]) for n in names[1:]}
     x = np.broadcast_to(np.array([int(c) for c in pattern]), (1, 32, 2))
-    run = network.run(to_deck(xor_net(), start_s=(50e-12, 61e-12), lead_s=None), x, probes=list(ours.values()))
+    program = to_deck(xor_net(), technology=golden_cells, start_s=(50e-12, 61e-12), lead_s=None)
+    run = network.run(program, x, probes=list(ours.values()))
     at = np.rint(rows[:, 0] / 0.1e-12).astype(int)
     assert np.allclose(run.probes["time_s"][at], rows[:, 0], rtol=0, atol=1e-16)
     assert len(rows) > 9000
@@ -123,10 +133,10 @@ def test_exported_deck_has_josims_phases(pattern: str, pulses: int) -> None:
     assert run.y.sum() == pulses
 
 
-def test_exported_circuit_is_the_golden_one() -> None:
+def test_exported_circuit_is_the_golden_one(golden_cells: Path) -> None:
     """Element by element: equal values, and one node there for each node here."""
     head = ".param A=0\n.param B=0\n.param PER=30p\n.param TDB=61p\n.include xor_net.inc\n.tran 0.1p 1n\n"
-    golden, ours = loads(head, GOLDEN).flatten(), loads(to_deck(xor_net()).deck).flatten()
+    golden, ours = loads(head, GOLDEN).flatten(), loads(to_deck(xor_net(), technology=golden_cells).deck).flatten()
     top = {"VA1": "VI0P", "VA2": "VI0N", "VB1": "VI1P", "VB2": "VI1N", "RY": "RL2N0"}
     nodes: dict[int, int] = {}
     for kind in ("resistors", "inductors", "junctions", "currents", "voltages"):
@@ -188,7 +198,7 @@ def test_splitters_synapses_and_inverters_lose_no_pulse() -> None:
     assert hidden.sum(axis=1).max() * 1e-9 / (40 * STEP) < 20, "faster than the inverter answers"
     assert run.counts["synaptic_events"]["lif0"] == (x.sum((0, 1)) * np.abs(first).sum(0)).sum()
     assert run.counts["synaptic_events"]["lif1"] == (hidden.sum((0, 1)) * np.abs(second).sum(0)).sum()
-    assert [x.size for x in program.losses if "inverter" in x.what] == [20.0]
+    assert [x.size for x in program.losses if "inverter" in x.what] == [41.6]
     assert run.counts["spikes"] == {"input": x.sum(), "lif0": hidden.sum(), "lif1": run.y.sum()}
 
 
@@ -214,7 +224,7 @@ def test_counts_are_integers_of_the_circuit() -> None:
     assert run.counts["slip_ic_nA"]["input"] == 124 * 8 * 250_000
     assert run.machine_s is not None
     bias = sum(run.counts["bias_charge_nA_ps"].values())
-    assert bias == pytest.approx(6.15e6 * run.machine_s * 1e12)
+    assert bias == pytest.approx(6.055e6 * run.machine_s * 1e12)
     assert all(isinstance(n, int) for by_node in run.counts.values() for n in by_node.values())
     assert run.steps == 31
     assert run.latency_steps == 1

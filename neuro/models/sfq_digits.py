@@ -40,7 +40,7 @@ DT_S, STEPS = 30e-12, 63
 GAIN = 1.3
 """A pixel of 1/GAIN and more fires in every step."""
 
-NEURONS, HIDDEN, OUT = 64, 6, 10
+NEURONS, HIDDEN, OUT = 96, 6, 10
 """Hidden neurons; branches of a hidden soma, and of an answer's."""
 
 SOMA = {6: (149.75e-12, 5.975, 10.4), 10: (180.375e-12, 10.017, 10.2)}

@@ -34,7 +34,7 @@ from sim.sfq.shapes import Pwl
 PERIOD_S = 30e-12
 PULSES = 31
 BRANCHES = (1, 2, 3, 4, 8, 16)
-BIAS_A = np.arange(-100e-6, 300e-6, 2e-6)
+BIAS_A: Floats = np.arange(-50, 150, dtype=np.float64) * 2e-6
 OUT = "B1|X1|XQ1"
 """First junction after the output."""
 
@@ -101,13 +101,16 @@ def _load() -> list[str]:
     return ["XQ1 JTL h g", "XQ2 JTL g y", f"RQ y 0 {LOAD_OHM}", f".tran {STEP_S * 1e12:g}p 1n", ".end", ""]
 
 
-def soma_fit(stand: Stand, bias: str, branches: int) -> SomaFit:
-    """The fit of the module's head for one branch driven by a train; ``bias`` is the threshold junction's current."""
+def soma_fit(stand: Stand, bias: str, branches: int, cause: str, threshold: str) -> SomaFit:
+    """The fit of the module's head for one branch driven by a train.
+
+    ``bias`` is the threshold junction's current, ``cause`` the junction whose slips are the pulses, ``threshold`` the
+    one whose first slip is the spike.
+    """
     silent: list[list[float]] = [[] for _ in stand.signs[1:]]
     train = [FIRST_S + k * PERIOD_S for k in range(PULSES)]
-    stop = train[-1] + 2 * PERIOD_S
-    run = stand.run([[train, *silent]] * len(BIAS_A), stop, stand.biased(bias, BIAS_A))
-    first = [_first_spike(run, k, train) for k in range(len(BIAS_A))]
+    run = stand.run([[train, *silent]] * len(BIAS_A), train[-1] + 2 * PERIOD_S, stand.biased(bias, BIAS_A))
+    first = [_first_spike(run, k, cause, threshold) for k in range(len(BIAS_A))]
     reached = [(n, np.flatnonzero([0 < f <= n for f in first])) for n in range(1, PULSES + 1)]
     points = [(n, float(BIAS_A[at[0]]) - 1e-6) for n, at in reached if len(at) and at[0] > 0]
     if len(points) < 4:
@@ -115,13 +118,10 @@ def soma_fit(stand: Stand, bias: str, branches: int) -> SomaFit:
     return SomaFit(branches, *fit_leak(np.array(points)))
 
 
-def _first_spike(run: BatchRun, corner: int, train: Sequence[float]) -> int:
-    """Number of the pulse after which the first spike came; 0 for none, -1 for one before any pulse."""
-    spikes = run.pulse_times(OUT, corner)
-    if not len(spikes):
-        return 0
-    n = int(np.searchsorted(train, spikes[0] - 3e-12))
-    return n if n > 0 else -1
+def _first_spike(run: BatchRun, corner: int, cause: str, threshold: str) -> int:
+    """Number of the pulse that made the first spike; 0 for no spike or one before any pulse."""
+    spikes = run.pulse_times(threshold, corner)
+    return int(np.searchsorted(run.pulse_times(cause, corner), spikes[0])) if len(spikes) else 0
 
 
 def fit_leak(points: Floats) -> tuple[float, float, float]:
@@ -140,12 +140,12 @@ def fit_leak(points: Floats) -> tuple[float, float, float]:
     return pulse, tau, ic
 
 
-def spikes(stand: Stand, before: str, pulses: int) -> tuple[float, int, float]:
+def spikes(stand: Stand, before: str, pulses: int, period_s: float = PERIOD_S) -> tuple[float, int, float]:
     """Delay (s) of a spike, from the last slip of ``before`` to that of the load; slips of the cell a spike, their Ic.
 
     A train of ``pulses`` on every positive branch makes it fire at least once.
     """
-    train = [FIRST_S + k * PERIOD_S for k in range(pulses)]
+    train = [FIRST_S + k * period_s for k in range(pulses)]
     run = stand.run([[train if s > 0 else [] for s in stand.signs]], train[-1] + 90e-12)
     out = run.pulse_times(OUT, 0)
     if not len(out):
@@ -156,13 +156,23 @@ def spikes(stand: Stand, before: str, pulses: int) -> tuple[float, int, float]:
     return float(out[0] - cause[cause < out[0]][-1]), len(own), float(ic[own].sum())
 
 
-def soma_margins(stand: Stand, few: int, many: int) -> dict[str, Margin]:
-    """Margins: silent without input and after ``few`` pulses on each positive branch, at least one spike on ``many``.
+def synapse(stand: Stand) -> tuple[float, int, float]:
+    """Delay (s) of a synapse ``XD``, from the last slip of its driver to its own; slips a pulse, their Ic."""
+    at = 0 if stand.signs[-1] > 0 else len(stand.signs) - 1
+    run = stand.run([[[FIRST_S] if k == at else [] for k in range(len(stand.signs))]], FIRST_S + 80e-12)
+    sign = stand.signs[at]
+    own = next(k for k, n in enumerate(stand.circuit.junctions.names) if n.endswith("|XD"))
+    slip, drive = (run.pulse_times(n, 0, sign)[0] for n in ("B1|X1|XD", f"B1|X2|XJ{at}"))
+    return float(slip - drive), 1, float(stand.circuit.junctions.ic_A[own])
+
+
+def soma_margins(stand: Stand, few: int, many: int, period_s: float = PERIOD_S) -> dict[str, Margin]:
+    """Margins: silent after ``few`` pulses on one branch, at least one spike on ``many`` on each positive branch.
 
     A train of ``many`` on positive and negative branches together gives no spike, where there are negative ones.
     """
-    trains = _criterion(stand, few, many)
-    stop = FIRST_S + (many + 2) * PERIOD_S
+    trains = _criterion(stand, few, many, period_s)
+    stop = FIRST_S + (many + 2) * period_s
 
     def good(cases: list[sweep.Case]) -> list[bool]:
         if not cases:
@@ -174,11 +184,12 @@ def soma_margins(stand: Stand, few: int, many: int) -> dict[str, Margin]:
     return sweep.sweep(stand.circuit, good)
 
 
-def _criterion(stand: Stand, few: int, many: int) -> list[list[list[float]]]:
+def _criterion(stand: Stand, few: int, many: int, period_s: float) -> list[list[list[float]]]:
     def train(n: int) -> list[float]:
-        return [FIRST_S + k * PERIOD_S for k in range(n)]
+        return [FIRST_S + k * period_s for k in range(n)]
 
-    rows = [[train(n) if s > 0 else [] for s in stand.signs] for n in (few, many)]
+    first = [train(few) if k == 0 else [] for k in range(len(stand.signs))]
+    rows = [first, [train(many) if s > 0 else [] for s in stand.signs]]
     return [*rows, [train(many) for _ in stand.signs]] if -1 in stand.signs else rows
 
 
@@ -189,7 +200,7 @@ SHOTS = 60
 
 
 def pass_fit(b: Bench, temperature_K: float) -> PassFit:
-    """Pass probability of a stochastic synapse against the current into its control pin, from noise corners of ``b``."""
+    """Pass probability of a stochastic synapse against the current into its control pin; ``b`` has a temperature."""
     train = [(FIRST_S + k * RATE_PERIOD_S, b.machine.inputs[0]) for k in range(SHOTS)]
     name = f"IP{b.machine.controls[0].upper()}"
     at = b.circuit.currents.names.index(name)

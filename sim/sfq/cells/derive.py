@@ -12,22 +12,27 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from export.package import write_text
 from hardware.sfq import CELLS
-from hardware.sfq_cells import FOLDER, Provenance, SfqCell, load_cell
-from sim.sfq.cells import sweep, truth
-from sim.sfq.cells.bench import STEP_S, Bench, bench, digest
-from sim.sfq.cells.machines import MACHINES, Machine
+from hardware.sfq_cells import FOLDER, Provenance, SfqCell, SomaFit, Transition, load_cell
+from sim.sfq.cells import analogue, sweep, truth
+from sim.sfq.cells.bench import STEP_S, bench, digest
+from sim.sfq.cells.machines import CURRENTS, MACHINES, Machine
+from sim.sfq.circuit import Circuit
 
 Progress = Callable[[float], None]
+NOISE_K = 4.2
+"""Of the jitter and the pass probability; delays, separations and margins are without noise."""
+
 SOLVER = "spikeport sim.sfq, BDF2 in node phases"
 
 
 def listing() -> list[str]:
     """Names of the cells that can be derived."""
-    return list(MACHINES)
+    return [*MACHINES, *CURRENTS]
 
 
 def derive(
@@ -49,24 +54,53 @@ def derive(
 
 def derived(name: str, cells: Path = CELLS) -> SfqCell:
     """One cell, derived. Raises as :func:`derive`."""
+    if name in CURRENTS:
+        return _of_currents(CURRENTS[name], cells)
     if name not in MACHINES:
         raise ValueError(f"no cell '{name}' to derive; there are {', '.join(listing())}")
-    machine = MACHINES[name]
-    b = bench(machine, cells)
-    return _cell(machine, b, cells)
+    b, noisy = bench(MACHINES[name], cells), bench(MACHINES[name], cells, NOISE_K)
+    cell = _frame(MACHINES[name], b.circuit, cells)
+    return replace(
+        cell, transitions=truth.transitions(b, noisy), separations=truth.separations(b), margins=sweep.margins(b),
+        max_Hz=truth.max_rate_Hz(b),
+        stochastic=analogue.pass_fit(noisy, NOISE_K) if cell.kind == "stochastic" else None,
+    )  # fmt: skip
 
 
-def _cell(machine: Machine, b: Bench, cells: Path) -> SfqCell:
-    currents = b.circuit.currents
-    bias = sum(
-        abs(shape.bias()) for n, shape in zip(currents.names, currents.shapes, strict=True) if n.split("|")[-1] == "XD"
-    )
+def _of_currents(machine: Machine, cells: Path) -> SfqCell:
+    """A synapse on a soma, a soma under two synapses, or a neuron."""
+    if machine.name == "NEURON":
+        stand, cause, ways = analogue.neuron_stand(cells), "B1|X1|XD", (2, 12, 20e-12)
+        fits = [analogue.soma_fit(stand, "IB2|XD", 1, cause, "B1|X2|XD")]
+    else:
+        plus = 1 if machine.name == "SYNM" else 2
+        stand = analogue.soma_stand(plus, 2 - plus, machine.name, cells)
+        cause, ways = ("B1|X1|XD" if machine.name == "SYNP" else "B1|X1|XS0"), (1, 8, analogue.PERIOD_S)
+        fits = [] if machine.kind == "mealy" else [_branches(n, cells) for n in analogue.BRANCHES]
+    delay, slips, ic = analogue.synapse(stand) if machine.kind == "mealy" else analogue.spikes(stand, cause, *ways[1:])
+    to, out = machine.step(machine.start, machine.inputs[0])
+    return replace(
+        _frame(machine, stand.circuit, cells),
+        transitions=(Transition(machine.start, machine.inputs[0], to, out, delay, 0.0, ic, slips),),
+        margins=analogue.soma_margins(stand, *ways), soma=tuple(fits),
+    )  # fmt: skip
+
+
+def _branches(count: int, cells: Path) -> SomaFit:
+    stand = analogue.soma_stand(count, cells=cells)
+    return analogue.soma_fit(stand, "IB1|XD", count, "B1|X1|XS0", "B1|X1|XD")
+
+
+def _frame(machine: Machine, circuit: Circuit, cells: Path) -> SfqCell:
+    """The cell without its measured numbers."""
+    currents = zip(circuit.currents.names, circuit.currents.shapes, strict=True)
+    bias = sum(abs(shape.bias()) for name, shape in currents if name.split("|")[-1] == "XD")
+    junctions = sum(name.split("|")[-1] == "XD" for name in circuit.junctions.names)
     return SfqCell(
         machine.name, machine.title, machine.name, machine.inputs, machine.outputs, machine.controls,
-        tuple(p for p in (*machine.inputs, *machine.outputs) if p in machine.anti), machine.start, len(b.own),
-        bias, machine.kind, truth.transitions(b), truth.separations(b), sweep.margins(b), truth.max_rate_Hz(b),
-        (), None, _notes(machine),
-        Provenance(digest(machine.name, cells), STEP_S, 0.0, SOLVER, datetime.date.today().isoformat()),
+        tuple(p for p in (*machine.inputs, *machine.outputs) if p in machine.anti), machine.start, junctions, bias,
+        machine.kind, (), (), {}, math.nan, (), None, _notes(machine),
+        Provenance(digest(machine.name, cells), STEP_S, NOISE_K, SOLVER, datetime.date.today().isoformat()),
         FOLDER / f"{machine.name}.toml",
     )  # fmt: skip
 

@@ -209,4 +209,17 @@ MACHINES: dict[str, Machine] = {
         _machine("NOT", "clocked inverter", "a c", "q", "1: c -> 0\n0: a -> 1\n0: c -> 0, q", start="1"),
     )
 }  # fmt: skip
-"""Cells that answer pulse by pulse. SYNP, SYNM, SOMA and NEURON add currents: ``analogue.py``."""
+"""Cells that answer pulse by pulse."""
+
+CURRENTS: dict[str, Machine] = {
+    m.name: m
+    for m in (
+        _machine("SYNP", "synapse: a pulse adds a decaying current to a soma", "a", "n", "idle: a -> idle, n"),
+        _machine("SYNM", "synapse of negative weight, for anti-fluxons", "a", "n", "idle: a -> idle, n", anti="a n"),
+        _machine("SOMA", "soma: fires when the current at its node passes a threshold", "n", "q", "idle: n -> idle, q",
+                 kind="soma"),
+        _machine("NEURON", "leaky integrate-and-fire neuron with one input", "a", "q", "idle: a -> idle, q",
+                 kind="soma"),
+    )
+}  # fmt: skip
+"""Cells that add currents; their machine only names the pins. ``analogue.py`` measures them."""

@@ -62,7 +62,7 @@ class Transition:
 
 @dataclass(frozen=True)
 class Separation:
-    """A pulse on ``then`` must come ``least_s`` after the last one on ``first``.
+    """A pulse on ``then`` must come ``least_s`` after the last one on ``first``, in ``state`` (empty: in any).
 
     ``drops``: what the cell itself does with one that is too early is to lose it (an inverter's maximum rate), so the
     policies ``warn`` and ``random`` lose it too.
@@ -72,6 +72,7 @@ class Separation:
     then: str
     least_s: float
     drops: bool = False
+    state: str = ""
 
 
 @dataclass(frozen=True)
@@ -213,6 +214,8 @@ def check(cell: PulseCell) -> None:
         _time(cell, f"separation {s.first} to {s.then}", s.least_s)
         if not {s.first, s.then} <= set(cell.inputs):
             raise CellError(f"{cell.name}: separation {s.first} to {s.then} is not of its inputs {cell.inputs}")
+        if s.state and s.state not in cell.states:
+            raise CellError(f"{cell.name}: separation {s.first} to {s.then} in state '{s.state}', which it has not")
     if (cell.kind == "soma") != (cell.membrane is not None) or (cell.kind == "stochastic") != (cell.chance is not None):
         raise CellError(f"{cell.name}: kind '{cell.kind}' without its numbers; soma: membrane, stochastic: chance")
 

@@ -54,15 +54,14 @@ def react(tb: Any, s: Any, port: Any, t: Any, policy: Any, seed: Any, jitter: An
     if cell.kind == SOMA:
         mine.last = t
         return _charge(tb, s, i, line.weight, line.extra, t, seed, jitter, out)
-    if line.rules_at < line.rules_end:
-        fate = _judge(tb, s, port, t, policy, seed, found)
+    which = s.state[i] * cell.width + (port - at.in_at)
+    if cell.kind != MEALY:
+        which = 0 if uniform(seed, at.key, mine.arrived, CHANCE) < tb.numbers[at.row, 0] else 1
+    row = tb.transitions[cell.transition_at + which]
+    if row.rules_at < row.rules_end:
+        fate = _judge(tb, s, row.rules_at, row.rules_end, port, t, policy, seed, found)
         if fate != GOES_ON:
             return STOPPED if fate == STOPPED else 0
-    k = port - at.in_at
-    if cell.kind != MEALY:
-        k = 0 if uniform(seed, at.key, mine.arrived, CHANCE) < tb.numbers[at.row, 0] else 1
-    which = s.state[i] * cell.width + k
-    row = tb.transitions[cell.transition_at + which]
     count = _emit(tb, s, at, row, which, t, line.extra, mine.arrived, seed, jitter, out)
     s.state[i] = row.to
     mine.last = t
@@ -70,12 +69,13 @@ def react(tb: Any, s: Any, port: Any, t: Any, policy: Any, seed: Any, jitter: An
 
 
 @compiled
-def _judge(tb: Any, s: Any, port: Any, t: Any, policy: Any, seed: Any, found: Any) -> Any:
+def _judge(
+    tb: Any, s: Any, begin: Any, end: Any, port: Any, t: Any, policy: Any, seed: Any, found: Any
+) -> Any:  # fmt: skip
     """Whether a pulse GOES_ON, is LOST, or has STOPPED the run, by the cell's separations and the policy."""
-    line = tb.inputs[port]
-    at = tb.instances[line.owner]
+    at = tb.instances[tb.inputs[port].owner]
     worst, legal, drops = -1, t, False
-    for r in range(line.rules_at, line.rules_end):
+    for r in range(begin, end):
         since = s.inputs[at.in_at + tb.rules[r].first].last + tb.rules[r].least
         if since > legal:
             worst, legal = r, since

@@ -35,11 +35,14 @@ INSTANCE = np.dtype(
 """Index of its cell; row in ``numbers`` or -1; first and end of its inputs and outputs; of its counts; random key."""
 CELL = np.dtype([("kind", "i8"), ("width", "i8"), ("transition_at", "i8")])
 """Kind, events a state, first transition."""
-TRANSITION = np.dtype([(n, "i8") for n in ("to", "emit_at", "emit_end", "recovery_at", "recovery_end")])
+TRANSITION = np.dtype(
+    [(n, "i8") for n in ("to", "emit_at", "emit_end", "recovery_at", "recovery_end", "rules_at", "rules_end")]
+)
+"""Next state; first and end of its emissions, recoveries and separations."""
 EMISSION = np.dtype([("out", "i8"), ("delay", "i8"), ("jitter", "f8")])
 RULE = np.dtype([("first", "i8"), ("least", "i8"), ("drops", "b1")])
-INPUT = np.dtype([("owner", "i8"), ("extra", "i8"), ("weight", "f8"), ("rules_at", "i8"), ("rules_end", "i8")])
-"""Instance; how much later its outputs are for this driver; what a pulse adds to a soma; its separations."""
+INPUT = np.dtype([("owner", "i8"), ("extra", "i8"), ("weight", "f8")])
+"""Instance; how much later its outputs are for this driver; what a pulse adds to a soma."""
 OUTPUT = np.dtype([("to", "i8"), ("extra", "i8"), ("watched", "b1")])
 """Input that takes its pulses, or -1; how much later a pulse is for this load."""
 
@@ -134,9 +137,8 @@ class _Builder:
             if starts:
                 seen[net] = self.out_at[starts[0]]
                 outputs["watched"][seen[net]] = True
-        rules = self.rules(inputs)
         instances, numbers = self.per_instance()
-        tables = Tables(instances, *self.per_cell(), rules, inputs, outputs, *self.recoveries(), numbers)
+        tables = Tables(instances, *self.per_cell(), inputs, outputs, *self.recoveries(), numbers)
         sources = {net: self.in_at[self.netlist.loads[net][0]] for net in self.netlist.inputs}
         return Compiled(
             tables, self.cells, self.transitions, self.instances, tuple(self.ins), sources, seen,
@@ -241,21 +243,25 @@ class _Builder:
             raise CellError(f"{i.name}: a stochastic cell needs one weight current at {i.cell.controls}")
         return chance.probability(next(iter(i.currents.values())), self.temperature_K)
 
-    def per_cell(self) -> tuple[Records, Records, Records]:
-        """Cells, transitions, emissions."""
+    def per_cell(self) -> tuple[Records, Records, Records, Records]:
+        """Cells, transitions, emissions, rules."""
         cells: list[tuple[int, ...]] = []
         rows: list[tuple[int, ...]] = []
         emits: list[tuple[int, int, float]] = []
+        rules: list[tuple[int, int, bool]] = []
         recoveries = 0
         for c, table in zip(self.cells, self.transitions, strict=True):
             states = {s: k for k, s in enumerate(c.states)}
             cells.append((KINDS[c.kind], len(c.events), len(rows)))
             for t in table:
-                first, more = len(emits), recoveries
+                at = (len(emits), recoveries, len(rules))
                 emits += [(c.outputs.index(e.out), ticks(e.delay_s), e.jitter_s / TICK_S) for e in t.emits]
                 recoveries += len(t.recoveries)
-                rows.append((states[t.to], first, len(emits), more, recoveries))
-        return np.array(cells, CELL), np.array(rows, TRANSITION), np.array(emits, EMISSION)
+                on = t.on if c.kind == "mealy" else c.inputs[0]
+                mine = [s for s in c.separations if s.then == on and s.state in ("", t.state) and c.kind != "soma"]
+                rules += [(c.inputs.index(s.first), ticks(s.least_s), s.drops) for s in mine]
+                rows.append((states[t.to], at[0], len(emits), at[1], recoveries, at[2], len(rules)))
+        return np.array(cells, CELL), np.array(rows, TRANSITION), np.array(emits, EMISSION), np.array(rules, RULE)
 
     def recoveries(self) -> tuple[Ints, Ints, Floats]:
         """Inputs, times and extra delays, in the order of the transitions."""
@@ -268,19 +274,6 @@ class _Builder:
             since[k, : len(r.since_s)] = [ticks(x) for x in r.since_s]
             extra[k, : len(r.since_s)] = [x / TICK_S for x in r.extra_s]
         return first, since, extra
-
-    def rules(self, inputs: Records) -> Records:
-        """Separations cell by cell and input by input; ``inputs`` get where theirs are."""
-        rows: list[tuple[int, int, bool]] = []
-        at: dict[tuple[str, str], tuple[int, int]] = {}
-        for c in self.cells:
-            for port in c.inputs:
-                mine = [s for s in c.separations if s.then == port]
-                at[c.name, port] = (len(rows), len(rows) + len(mine))
-                rows += [(c.inputs.index(s.first), ticks(s.least_s), s.drops) for s in mine]
-        for (name, port), k in self.in_at.items():
-            inputs["rules_at"][k], inputs["rules_end"][k] = at[self.netlist.instances[name].cell.name, port]
-        return np.array(rows, RULE)
 
 
 def stream(name: str) -> int:

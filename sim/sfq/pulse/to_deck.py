@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hardware.sfq import library as netlists
+from hardware.sfq import parts
 from sim.sfq.circuit import Circuit
 from sim.sfq.pulse.cells import CellError
 from sim.sfq.pulse.from_deck import cell_circuit
@@ -31,7 +32,7 @@ def deck_text(
     """
     netlist.check()
     model, cells = netlists()
-    lines = ["* pulse-level netlist", model, *cells.values()]
+    lines = ["* pulse-level netlist", model, *used(cells, {i.cell.name for i in netlist.instances.values()})]
     for net, times in pulses.items():
         if net not in netlist.inputs:
             raise CellError(f"pulses for {net}: no input of the netlist; inputs: {', '.join(netlist.inputs)}")
@@ -49,6 +50,20 @@ def deck_text(
         lines += [f"I{i.name}{p} 0 {i.name}{p} {_bias(i.currents[p])}" for p in i.cell.controls]
     lines += [f"R{net} {net} 0 {END_OHM:g}" for net in netlist.outputs]
     return "\n".join([*lines, more, f".tran {step * 1e12:g}p {t_stop * 1e12:.10g}p", ".end", ""])
+
+
+def used(cells: Mapping[str, str], names: set[str]) -> list[str]:
+    """The netlists of some cells and of all that these are made of, parts first."""
+    wanted: dict[str, str] = {}
+
+    def add(name: str) -> None:
+        for part in parts(cells[name]):
+            add(part)
+        wanted.setdefault(name, cells[name])
+
+    for name in sorted(names):
+        add(name)
+    return list(wanted.values())
 
 
 def _train(net: str, times: npt.NDArray[np.float64], peak_V: float) -> str:

@@ -1,0 +1,248 @@
+"""What the pulse level must know of a cell, measured at junction level: delays, slips, neighbours, recovery.
+
+base       cell between JTLs, pulses far apart: delay of each emission from slip to slip, slips of each transition
+pair       (driver, load): how much later the driver slips with this load instead of a JTL, and how much later the
+           load's outputs are with this driver instead of a JTL
+recovery   delay of a transition against the time since another input, less the base
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sim.sfq.pulse.bench import END, FIRST_S, SLOT_S, SOURCE, Bench, Slips, emits, tour, word_to
+from sim.sfq.pulse.cells import BLOCK, PASS, CellError, Emission, PulseCell, Transition
+from sim.sfq.pulse.tables import Floats
+
+EARLY_S = 15e-12
+"""A window of a slot begins so much before its pulse leaves the source."""
+
+
+def twin(cell: PulseCell) -> PulseCell:
+    """A stochastic cell as one that passes everything, which it does at a high weight current; others unchanged."""
+    if cell.kind != "stochastic":
+        return cell
+    rows = tuple(replace(t, on=cell.inputs[0]) for t in cell.transitions if t.on == PASS)
+    return replace(cell, kind="mealy", chance=None, transitions=rows)
+
+
+def window(times: Floats, at: float, slot: float = SLOT_S) -> Floats:
+    """The pulses of the slot of a source pulse at ``at``."""
+    return times[(times > at - EARLY_S) & (times < at + slot - EARLY_S)]
+
+
+def base(library: Mapping[str, PulseCell], cell: PulseCell) -> PulseCell:
+    """The cell with measured delays and slips. Errors: CellError if it does not do what its machine says."""
+    bench, steps = Bench(library, cell), tour(cell)
+    at = [FIRST_S + k * SLOT_S for k in range(len(steps))]
+    got = bench.play([(t, on) for t, (_, on) in zip(at, steps, strict=True)])
+    delays: dict[tuple[str, str, str], list[float]] = {}
+    inside: dict[tuple[str, str], Floats] = {}
+    table = {(t.state, t.on): t for t in cell.transitions}
+    for t, (state, on) in zip(at, steps, strict=True):
+        came = window(got.times[f"i{on}"], t)
+        for port in cell.outputs:
+            out = window(got.times["XC.n" if cell.weight else f"o{port}"], t)
+            wanted = any(e.out == port for e in table[state, on].emits)
+            if len(out) != wanted or len(came) != 1:
+                raise CellError(
+                    f"{cell.name}: in state '{state}' a pulse at {on} gives {len(out)} at {port}, its machine says "
+                    f"{int(wanted)}; correct the cell or its machine"
+                )
+            if wanted:
+                delays.setdefault((state, on, port), []).append(float(out[0] - came[0]))
+        inside[state, on] = got.inside["XC"][
+            (got.inside["XC"][:, 0] > t - EARLY_S) & (got.inside["XC"][:, 0] < t + SLOT_S - EARLY_S)
+        ]
+    return replace(cell, transitions=tuple(_measured(t, delays, inside[t.state, t.on]) for t in cell.transitions))
+
+
+def _measured(t: Transition, delays: Mapping[tuple[str, str, str], list[float]], slips: Floats) -> Transition:
+    emitted = tuple(replace(e, delay_s=float(np.median(delays[t.state, t.on, e.out]))) for e in t.emits)
+    return replace(t, emits=emitted, slips=len(slips), slip_ic_A=float(slips[:, 1].sum()))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """``later_s``: the driver's slip with this load against one with a JTL. ``after_s``: the load's delay with this
+    driver against one with a JTL."""
+
+    driver: str
+    load: str
+    later_s: float
+    after_s: float
+
+
+def drivers(library: Mapping[str, PulseCell]) -> Iterator[tuple[str, str]]:
+    """(cell, output) of everything that drives a line."""
+    for c in library.values():
+        if not c.weight:
+            yield from ((c.name, p) for p in c.outputs)
+
+
+def takers(library: Mapping[str, PulseCell]) -> Iterator[tuple[str, str]]:
+    """(cell, input) of everything that takes pulses from a line."""
+    for c in library.values():
+        if c.kind != "soma":
+            yield from ((c.name, p) for p in c.inputs)
+
+
+def pairs(library: Mapping[str, PulseCell]) -> Iterator[Pair]:
+    """Every driver with every load of its sign, a source and a resistor among them."""
+    sign = {(c.name, p): p in c.negative for c in library.values() for p in (*c.inputs, *c.outputs)}
+    alone = {end: _answer(library, end, ("JTLN" if sign[end] else "JTL", "a")) for end in drivers(library)}
+    usual = {end: _answer(library, ("JTLN" if sign[end] else "JTL", "q"), end) for end in takers(library)}
+    for load in takers(library):
+        for driver in drivers(library):
+            if sign[driver] == sign[load]:
+                slip, delay = _answer(library, driver, load)
+                yield Pair(".".join(driver), ".".join(load), slip - alone[driver][0], delay - usual[load][1])
+        slip, delay = _answer(library, (SOURCE, ""), load)
+        yield Pair(SOURCE, ".".join(load), 0.0, delay - usual[load][1])
+    for name, port in drivers(library):
+        if library[name].kind != "soma":
+            yield Pair(f"{name}.{port}", END, _ended(library, name, port), 0.0)
+
+
+def _answer(library: Mapping[str, PulseCell], driver: tuple[str, str], load: tuple[str, str]) -> tuple[float, float]:
+    """When the driver slips, from the source's pulse on, and how long after it the load does (NaN: it has no output)."""
+    cell = library[load[0]]
+    bench = Bench(library, cell, drivers={load[1]: driver})
+    try:
+        word = word_to(cell, cell.start, lambda s, i: i == load[1] and bool(_outs(cell, s, i)))
+    except CellError:
+        word = [load[1]]
+    at = [FIRST_S + 80e-12 + k * SLOT_S for k in range(len(word))]
+    got = bench.play(list(zip(at, word, strict=True)))
+    came = window(got.times[f"i{load[1]}"], at[-1])
+    state = cell.start
+    for on in word[:-1]:
+        state = next(t.to for t in cell.transitions if (t.state, t.on) == (state, on))
+    ports = _outs(cell, state, word[-1])
+    if len(came) != 1:
+        raise CellError(f"{driver[0]} before {load[0]}.{load[1]}: gives {len(came)} pulses for one; they do not fit")
+    if not ports:
+        return float(came[0] - at[-1]), float("nan")
+    late = []
+    for port in ports:
+        out = window(got.times["XC.n" if cell.weight else f"o{port}"], at[-1])
+        if len(out) != 1:
+            raise CellError(f"{load[0]} behind {driver[0]}.{driver[1]}: {len(out)} pulses at {port}; they do not fit")
+        late.append(out[0] - came[0])
+    return float(came[0] - at[-1]), float(np.mean(late))
+
+
+def _outs(cell: PulseCell, state: str, on: str) -> list[str]:
+    return [e.out for t in cell.transitions if (t.state, t.on) == (state, on) for e in t.emits]
+
+
+def _ended(library: Mapping[str, PulseCell], name: str, port: str) -> float:
+    """How much later an output slips with a resistor behind it."""
+    cell = library[name]
+    word = word_to(cell, cell.start, emits(cell, port))
+    at = [FIRST_S + k * SLOT_S for k in range(len(word))]
+    slips = []
+    for loads in ({}, {port: (END, "")}):
+        got: Slips = Bench(library, cell, loads=loads).play(list(zip(at, word, strict=True)))
+        slips.append(window(got.times[f"o{port}"], at[-1])[0])
+    return float(slips[1] - slips[0])
+
+
+GAPS_S = tuple(1e-12 * d for d in (60, 40, 30, 25, 22, 20, 18, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2))
+"""Times between two source pulses that are tried; the first is far enough to be the rule for all."""
+SOON_S = 6e-12
+"""Source pulses into one input must not overlap."""
+MOST_EXTRA_S = 1.5e-12
+"""A pulse that comes out later than this is too near to failing: its time is not legal."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Transition ``(state, then)`` a time after input ``first``: ``since_s`` at the cell's inputs, ``extra_s`` later than
+    the base by output. ``least_s``: from this on all junctions slip as they should, and no output is much later.
+    """
+
+    state: str
+    first: str
+    then: str
+    since_s: tuple[float, ...]
+    extra_s: tuple[float, ...]
+    least_s: float
+
+
+def gaps(library: Mapping[str, PulseCell], cell: PulseCell) -> Iterator[Gap]:
+    """Every transition after every input that can come before it."""
+    for t in cell.transitions:
+        for before in cell.transitions:
+            if before.to == t.state:
+                yield _gap(library, cell, before, t)
+
+
+def _gap(library: Mapping[str, PulseCell], cell: PulseCell, before: Transition, t: Transition) -> Gap:
+    """Trials in one run, each: to the state, ``before``, a gap, the transition, and home."""
+    steps = {(x.state, x.on): x for x in cell.transitions}
+    to = _walk(cell, cell.start, before.state)
+    home = _walk(cell, t.to, cell.start)
+    tried = [g for g in GAPS_S if before.on != t.on or g >= SOON_S]
+    word: list[tuple[float, str]] = []
+    marks = []
+    at = FIRST_S
+    for gap in tried:
+        begin = at
+        for on in to:
+            word.append((at, on))
+            at += SETTLE_S
+        word += [(at, before.on), (at + gap, t.on)]
+        marks.append((begin, at, gap))
+        at += gap + SETTLE_S
+        for on in home:
+            word.append((at, on))
+            at += SETTLE_S
+        at += SETTLE_S
+    got = Bench(library, cell).play(word)
+    ends = [*(m[0] for m in marks[1:]), at + SETTLE_S]
+    inside = got.inside["XC"]
+    nominal: list[int] | None = None
+    since, extra, right = [], [], []
+    for (begin, first, gap), end in zip(marks, ends, strict=True):
+        mine = inside[(inside[:, 0] > begin - EARLY_S) & (inside[:, 0] < end - EARLY_S)]
+        slips = sorted(mine[:, 2].astype(int).tolist())
+        nominal = nominal if nominal is not None else slips
+        a, b = (_nearest(got.times[f"i{on}"], at) for on, at in ((before.on, first), (t.on, first + gap)))
+        since.append(b - a)
+        late = [
+            _delay(got.times["XC.n" if cell.weight else f"o{e.out}"], b) - e.delay_s for e in steps[t.state, t.on].emits
+        ]
+        extra.append(max(late, key=abs) if late else 0.0)
+        right.append(slips == nominal and abs(extra[-1]) < MOST_EXTRA_S and b > a)
+    good = next((k for k, ok in enumerate(right) if not ok), len(right))
+    return Gap(
+        t.state, before.on, t.on, tuple(since[:good][::-1]), tuple(extra[:good][::-1]),
+        0.0 if good == len(right) and before.on != t.on else float(since[good - 1]),
+    )  # fmt: skip
+
+
+SETTLE_S = 70e-12
+FLIGHT_S = 10.7e-12
+"""From a source pulse through three JTL; what is nearest to that is its pulse."""
+
+
+def _walk(cell: PulseCell, here: str, there: str) -> list[str]:
+    """Shortest word from a state to another."""
+    if here == there:
+        return []
+    to = {(t.state, t.on): t.to for t in cell.transitions}
+    return word_to(cell, here, lambda s, on: to[s, on] == there)
+
+
+def _nearest(times: Floats, source: float) -> float:
+    return float(times[np.abs(times - source - FLIGHT_S).argmin()]) if len(times) else float("nan")
+
+
+def _delay(times: Floats, came: float) -> float:
+    """From a pulse to the next output; NaN for none."""
+    later = times[times > came]
+    return float(later[0] - came) if len(later) else float("nan")
