@@ -162,7 +162,7 @@ def compare(
         raise typer.Exit(1)
 
 
-def _one_of(option: str, text: str, names: tuple[str, ...]) -> str | None:
+def _one_of(option: str, text: str, names: tuple[str, ...]) -> Any:
     if text and text not in names:
         raise ValueError(f"{option} {text}: must be {', '.join(names)}")
     return text or None

@@ -114,9 +114,9 @@ def cells(
 
 
 def _derive(names: list[str], checked: list[str], folder: Path) -> None:
-    from sim.sfq.cells import check as compare
-    from sim.sfq.cells import derive as again
-    from sim.sfq.cells import listing
+    from sim.sfq.cells.derive import check as compare
+    from sim.sfq.cells.derive import derive as again
+    from sim.sfq.cells.derive import listing
 
     def wanted(given: list[str]) -> list[str]:
         return listing() if "all" in (g.lower() for g in given) else [g.upper() for g in given]
