@@ -212,8 +212,10 @@ def starts(folder: Path) -> dict[str, float]:
     env = {**os.environ, **caches, "PYTHONPATH": str(HERE.parent)}
     command = [sys.executable, "-c", START, str(file), str(folder / "start.csv")]
     cold, *warm = (child(command, env) for _ in range(4))
+    numba = child(command, env | {"SPIKEPORT_KERNEL": "numba"})
     return {
         "cold_wall_s": cold[1],
+        "cold_numba_wall_s": numba[1],
         "warm_wall_s": float(np.median([w[1] for w in warm])),
         "warm_cpu_s": float(np.median([w[0] for w in warm])),
         "peak_MB": peak_MB(command, env),
@@ -320,7 +322,7 @@ def _say(found: dict[str, Any]) -> None:
     print("growth   " + ", ".join(f"{n} JJ: {t:.1f} ns" for n, t in g.items()) + " per JJ and step; " + _slope(g))
     josim = f", JoSIM {found['josim_peak_MB']:.0f} MB" if found["josim_peak_MB"] else ""
     print(
-        f"start    gate28: cold {s['cold_wall_s']:.1f} s, warm {s['warm_wall_s']:.2f} s wall ({s['warm_cpu_s']:.2f} s "
+        f"start    gate28: cold {s['cold_wall_s']:.1f} s ({s['cold_numba_wall_s']:.1f} s without a C compiler), warm {s['warm_wall_s']:.2f} s wall ({s['warm_cpu_s']:.2f} s "
         f"CPU); peak {s['peak_MB']:.0f} MB{josim}"
     )
 

@@ -59,7 +59,7 @@ def run(
     from sim.sfq import load, plots, transient
     from sim.sfq.measure import with_measured
     from sim.sfq.output import output_path
-    from sim.sfq.study.iv import josim_iv
+    from sim.sfq.study.asked import curves_asked
     from sim.sfq.transient import check_step as step_check
 
     read = load(deck)
@@ -71,12 +71,12 @@ def run(
             seed=seed, progress=progress,
         )  # fmt: skip
         stable = step_check(circuit, **how) if check_step else None
-        curves = {r: josim_iv(read, f"{r.model}|{r.subckt}".rstrip("|"), r.imax_A) for r in read.asked.iv}
+        curves = curves_asked(read)
     shown = {n: x for n, x in done.traces.items() if n in {r.label for r in read.requests}}
     for file in write_files(replace(done, traces=shown), read, output or []):
         typer.echo(f"wrote {file}")
-    for request, curve in curves.items():
-        typer.echo(f"wrote {curve.save_josim(output_path(request.file, deck.parent))}")
+    for name, curve in curves.items():
+        typer.echo(f"wrote {curve.save_josim(output_path(name, deck.parent))}")
     if png is not None:
         typer.echo(f"wrote {plots.waveforms(png, done.time_s, shown, deck.name)}")
     if pulses is not None:

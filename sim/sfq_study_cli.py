@@ -57,15 +57,23 @@ def margins(
 ) -> None:
     """How far each parameter can be scaled before the circuit fails; the most critical first.
 
-    Right is: the watched junctions slip as in the deck as it stands, or as often as --count says.
+    Right is: the watched junctions slip as in the deck as it stands, or as often as --count says. A deck with .margin
+    lines says all that itself, where no option does.
 
     Example: spikeport sfq margins xor_01.cir xor_11.cir --count B1.X2.XY2=3: --count B1.X2.XY2=0 --png margins.png
     """
+    from sim.sfq.study.asked import margins_asked
     from sim.sfq.study.margins import margins as find
 
+    own = _own(deck, not any((parameter, cell, watch, count, step, stop)), "margins")
     tested = _tested(deck, watch, count, t_tol, step, stop)
     with _work(deck, "margins", output, workers) as how:
-        found = find(**tested, parameters=parameter, cell=cell, **how)
+        for request in own[:-1]:
+            typer.echo(str(margins_asked(tested["source"], request, how)))
+        if own:
+            found = margins_asked(tested["source"], own[-1], how)
+        else:
+            found = find(**tested, parameters=parameter, cell=cell, **how)
     _done(found, output)
     if png is not None:
         from sim.sfq import plots
@@ -97,17 +105,24 @@ def montecarlo(
 ) -> None:
     """Yield: the share of corners that work when every element scatters, with Wilson's interval.
 
+    A deck with an .mc line says all that itself, where no option does (the last line counts).
+
     Example: spikeport sfq mc xor_01.cir --spread L=0.1 --spread B=0.1 --spread R=0.1 --count B1.X2.XY2=3: -n 1000
     """
+    from sim.sfq.study.asked import yield_asked
     from sim.sfq.study.montecarlo import montecarlo as scatter
 
+    own = _own(deck, not any((spread, common, watch, count, step, stop, noise)), "mc")
     tested = _tested(deck, watch, count, t_tol, step, stop)
     local = None if spread is None else _numbers("--spread", spread)
     with _work(deck, "mc", output, workers) as how:
-        found = scatter(
-            **tested, n=n, spread=local, common=_numbers("--common", common or []), distribution=distribution,
-            seed=seed, noise=noise, **how,
-        )  # fmt: skip
+        if own:
+            found = yield_asked(tested["source"], own[-1], how)
+        else:
+            found = scatter(
+                **tested, n=n, spread=local, common=_numbers("--common", common or []), distribution=distribution,
+                seed=seed, noise=noise, **how,
+            )  # fmt: skip
     _done(found, output)
 
 
@@ -183,6 +198,16 @@ def iv(
         up, down = slice(0, found.turn), slice(found.turn - 1, None)
         both = {"up": (current[up], volts[up]), "down": (current[down], volts[down])}
         typer.echo(f"wrote {plots.iv(png, both, deck.name)}")
+
+
+def _own(decks: list[Path], plain: bool, kind: str) -> list[Any]:
+    """The lines of a kind in a single deck, where no option says otherwise."""
+    from sim.sfq import load
+
+    if len(decks) > 1 or not plain:
+        return []
+    found: list[Any] = getattr(load(decks[0]).asked, kind)
+    return found
 
 
 def _tested(
@@ -286,7 +311,7 @@ class _work:
         self.kept = None if output is None else output.with_name(output.name + ".work.npz")
         self.pool: Any = ProcessPoolExecutor(workers) if workers else nullcontext()
 
-    def __enter__(self) -> dict[str, Any]:
+    def __enter__(self) -> Any:
         executor: Executor | None = self.pool.__enter__()
         progress: Callable[[float], None] = self.bar.__enter__()
         return {"executor": executor, "progress": progress, "checkpoint": self.kept}
