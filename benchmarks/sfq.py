@@ -321,10 +321,9 @@ def _say(found: dict[str, Any]) -> None:
     )
     print("growth   " + ", ".join(f"{n} JJ: {t:.1f} ns" for n, t in g.items()) + " per JJ and step; " + _slope(g))
     josim = f", JoSIM {found['josim_peak_MB']:.0f} MB" if found["josim_peak_MB"] else ""
-    print(
-        f"start    gate28: cold {s['cold_wall_s']:.1f} s ({s['cold_numba_wall_s']:.1f} s without a C compiler), warm {s['warm_wall_s']:.2f} s wall ({s['warm_cpu_s']:.2f} s "
-        f"CPU); peak {s['peak_MB']:.0f} MB{josim}"
-    )
+    cold = f"cold {s['cold_wall_s']:.1f} s ({s['cold_numba_wall_s']:.1f} s without a C compiler)"
+    warm = f"warm {s['warm_wall_s']:.2f} s wall ({s['warm_cpu_s']:.2f} s CPU)"
+    print(f"start    gate28: {cold}, {warm}; peak {s['peak_MB']:.0f} MB{josim}")
 
 
 def _slope(growth_ns: dict[str, float]) -> str:

@@ -90,17 +90,28 @@ def cells(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder of what is derived; default the library's.")
     ] = None,
+    netlist: Annotated[
+        Path | None, typer.Option(help="Write the library as a file for .include: models and subcircuits.")
+    ] = None,
     check: Annotated[
         list[str] | None, typer.Option(help="Derive it and say what differs from its table; exit code 1 if any.")
     ] = None,
 ) -> None:
     """The library's cells with size, delay, highest rate and critical margin; or derive them again by simulation.
 
-    Example: spikeport sfq cells DFF; spikeport sfq cells --derive DFF -o out
+    Example: spikeport sfq cells DFF; spikeport sfq cells --netlist cells.inc; spikeport sfq cells --derive DFF -o out
     """
     from hardware.sfq_cells import FOLDER, load_cell, load_cells
     from sim.sfq.study.tables import text_table
 
+    if netlist is not None:
+        from export.package import write_text
+        from hardware.sfq import library
+
+        model, netlists = library()
+        text = "\n".join(["* spikeport cells: own realisation", model, *netlists.values()]) + "\n"
+        typer.echo(f"wrote {write_text(netlist, text)}")
+        return
     if derive or check:
         _derive(derive or [], check or [], output or FOLDER)
         return
