@@ -131,7 +131,8 @@ def iv(path: str | Path, curves: Mapping[str, tuple[Floats, Floats]], title: str
     ax = figure.subplots()
     for k, (name, (current, voltage)) in enumerate(curves.items()):
         colour = COLOURS[k % len(COLOURS)]
-        ax.plot(1e3 * voltage, 1e6 * current, color=colour, linewidth=1.2, marker=".", markersize=3, label=name)
+        style = "--" if k else "-"
+        ax.plot(1e3 * voltage, 1e6 * current, style, color=colour, linewidth=1.2, marker=".", markersize=3, label=name)
     ax.grid(color=RULE, linewidth=0.7)
     ax.set_xlabel("mean voltage, mV", color=SOFT, fontsize=9)
     ax.set_ylabel("current, µA", color=SOFT, fontsize=9)
