@@ -123,7 +123,8 @@ def test_a_corner_of_a_batch_is_that_circuit_alone(noise: bool) -> None:
             for sign in (1, -1):
                 assert many.pulse_times(name, k, sign) == pytest.approx(alone.pulse_times(name, sign), abs=1e-17)
         got = {key: values[k] for key, values in many.energy_J.items()}
-        assert got == pytest.approx(vars(alone.energy), rel=1e-6, abs=1e-24)
+        wanted = {key: value for key, value in vars(alone.energy).items() if key != "stored_J"}
+        assert got == pytest.approx(wanted, rel=1e-6, abs=1e-24)
 
 
 def test_a_corner_does_not_depend_on_its_neighbours() -> None:

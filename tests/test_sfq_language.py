@@ -11,6 +11,7 @@ import pytest
 from sim.sfq import DeckWarning, load, loads
 from sim.sfq.asked import IvRequest
 from sim.sfq.circuit import Circuit
+from sim.sfq.requests import every_node
 
 MODEL = ".model jm jj(rtype=1, cap=0.07pF, r0=160, rn=16, icrit=0.1mA)\n"
 
@@ -91,13 +92,15 @@ def test_seeds(text: str, seed: int | None) -> None:
 
 
 def test_initial_conditions() -> None:
-    with pytest.warns(DeckWarning, match="is an initial condition"):
-        c = flat(MODEL + "B1 1 0 jm ic=1m, 1.5\nB2 1 0 jm vj=2m ics=0.2m\nB3 1 0 jm phi=pi/2\nB4 1 0 jm ic=0.3m\n")
+    text = "B1 1 0 jm ic=1m, 1.5\nB2 1 0 jm vj=2m ics=0.2m\nB3 1 0 jm phi=pi/2\nB4 1 0 jm ic=0.3m\nB5 1 0 jm ic=0,0\n"
+    with pytest.warns(DeckWarning, match="is an initial condition") as said:
+        c = flat(MODEL + text)
+    assert len(said) == 1
     assert c.start_V is not None
     assert c.start_rad is not None
-    assert c.start_V.tolist() == [1e-3, 2e-3, 0, 0]
-    assert c.start_rad.tolist() == pytest.approx([1.5, 0, math.pi / 2, 0])
-    assert c.junctions.ic_A.tolist() == pytest.approx([0.1e-3, 0.2e-3, 0.1e-3, 0.3e-3])
+    assert c.start_V.tolist() == [1e-3, 2e-3, 0, 0, 0]
+    assert c.start_rad.tolist() == pytest.approx([1.5, 0, math.pi / 2, 0, 0])
+    assert c.junctions.ic_A.tolist() == pytest.approx([0.1e-3, 0.2e-3, 0.1e-3, 0.3e-3, 0.1e-3])
 
 
 def test_parasitics_of_a_junction() -> None:
@@ -179,6 +182,8 @@ WARNINGS = {
     "R1 1 0 1\n.tran 1p 9p\n.tran 2p 9p": "replaces the .tran",
     "R1 1 0 5 junk": "'JUNK' after the value is ignored",
     "L1 1 0 5p ic=0": "ic= is ignored",
+    "R1 1 0 1\n.plot v(1) xlimit 0 1n": "XLIMIT: not an output request; left out",
+    "R1 1 0 1\n.control\nprint tran phase(b1)\n.endc": "not an output request; left out",
 }
 
 
@@ -206,6 +211,12 @@ def test_overrides_reach_into_nested_instances() -> None:
 def test_couplings_reach_into_instances() -> None:
     c = flat(".subckt s a\nL1 a 0 1p\n.ends\nX1 s n\nX2 s m\nR1 n 0 1\nR2 m 0 1\nK1 L1|X1 L1.X2 -0.3\n")
     assert [c.inductors.names[int(k)] for k in (*c.mutuals.la, *c.mutuals.lb)] == ["L1|X1", "L1|X2"]
+
+
+def test_names_with_points_in_them_are_found() -> None:
+    c = flat(".subckt s a\nR1 a 0 1\n.ends\nXand.3 s n.1\nR2 n.1 0 1\n.print i(R1.Xand.3) v(n.1) v(n.1,0) i(R9.X)\n")
+    assert [r.label for r in c.requests] == ["I(R1|XAND.3)", "V(N.1)", "V(N.1,0)", "I(R9|X)"]
+    assert [r.label for r in every_node(c.nodes)] == ["P(N.1)"]
 
 
 def test_requests_of_analyses() -> None:

@@ -200,3 +200,17 @@ def test_fingerprints_name_content() -> None:
     assert fingerprint(np.float64(1.5)) == fingerprint(1.5)
     with pytest.raises(ValueError, match="by its content"):
         fingerprint(object())
+
+
+def named(name: str) -> bool:
+    return name in {"alpha", "beta", "gamma", "delta"}
+
+
+def test_fingerprints_are_those_of_another_process() -> None:
+    code = "from test_sfq_study_many import *; print(fingerprint(named, passes(), partial(scaled, 2.0)))"
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "77"}
+    other = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    mine = fingerprint(named, passes(), partial(scaled, 2.0))
+    assert other.strip() == mine

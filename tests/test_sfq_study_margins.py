@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sfq_study_decks import JTL, switch, switches
+from sfq_study_decks import JTL, SWITCH, switch, switches
 
 from sim.sfq import BatchRun, Circuit, Corners, DeckError, batch, load, loads
 from sim.sfq.errors import NOWHERE
@@ -142,6 +142,18 @@ def test_centring_finds_the_bias_known_on_paper() -> None:
     assert found.fitness[0] < 0.17
     assert found.fitness[2] == pytest.approx(1 / best - 1, abs=0.012)
     assert value_of(found.apply(switch().flatten()), parameter(switch(), "I1")) == found.values["I1"]
+
+
+def test_centring_starts_from_a_circuit_that_does_not_work() -> None:
+    """A quarter of the bias: it never slips. The best is where it was."""
+    dead = loads(SWITCH.replace("80u", "20u"))
+    found = optimise(
+        dead, switches(), variables=[Variable(parameter(dead, "I1"), 0.5, 10.0)], margins=["I"],
+        rungs=[0.04 * k for k in range(1, 7)], generations=8, candidates=12,
+    )  # fmt: skip
+    assert found.fitness[0] == -1.0
+    assert found.rounded[0] == pytest.approx((1.2 + sqrt(4.64)) / 4 * 1e-4, rel=0.02)
+    assert found.history == tuple(sorted(found.history))
 
 
 def centre(file: Path | None, generations: int, stop_at: float = 2.0) -> Optimum:

@@ -137,10 +137,6 @@ def _junction(name: str, fields: list[str], where: Where) -> Card:
     if "," in start:
         options.pop("IC")
         options["VJ"], options["PHI"] = start.split(",", 1)
-        warnings.warn(
-            DeckWarning(f"{where}: {name}: ic=voltage,phase is an initial condition; one number is a critical current"),
-            stacklevel=2,
-        )
     return _known_options(Card("B", name, (fields[0], fields[1]), plain[-1], where, options), JUNCTION)
 
 

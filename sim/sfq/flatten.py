@@ -17,6 +17,7 @@ from sim.sfq.errors import DeckError, DeckWarning
 from sim.sfq.models import JunctionModel
 from sim.sfq.parse import number, spreads
 from sim.sfq.parts import MAX_ELEMENTS, Fill, Part
+from sim.sfq.requests import Request
 from sim.sfq.scope import Scope
 from sim.sfq.shapes import Dc, Noise, Shape, parse_shape
 
@@ -358,7 +359,20 @@ def flatten(deck: Deck) -> Circuit:
         if kind in rows and any(isinstance(s, Noise) for s in rows[kind].values):
             named = zip(rows[kind].names, rows[kind].values, strict=True)
             rows[kind].values = [s.named(n, deck.seed) if isinstance(s, Noise) else s for n, s in named]
-    return circuit(deck, part, flat.junctions)
+    made = circuit(deck, part, flat.junctions)
+    return replace(made, requests=_named(made))
+
+
+def _named(made: Circuit) -> tuple[Request, ...]:
+    """The requests, with names in which a point is not a step outwards: ``B1.X1.5`` may be ``B1`` of ``X1.5``."""
+    known = made.where.keys() | set(made.nodes)
+    strange = [n for r in made.requests for n in (r.first, r.second) if n and n not in known]
+    if not strange:
+        return made.requests
+    pointed = {name.replace(".", "|"): name for name in known if "." in name}
+    return tuple(
+        replace(r, first=pointed.get(r.first, r.first), second=pointed.get(r.second, r.second)) for r in made.requests
+    )
 
 
 def _resolve(block: Block) -> None:

@@ -129,6 +129,13 @@ def start(system: System) -> State:
     )  # fmt: skip
 
 
+def before(state: State, watch: Watch) -> Floats:
+    """The rows (FIT, width, corners) that would have been recorded before the first step; phases only."""
+    rows = np.zeros((FIT, watch.width, state.f.shape[2]))
+    rows[:, : len(watch.nodes)] = state.f[::-1, watch.nodes]
+    return rows
+
+
 def aligned(shape: tuple[int, ...]) -> Floats:
     """Zeros that begin at a cache line: a row of corners then fills whole lines."""
     count = int(np.prod(shape))

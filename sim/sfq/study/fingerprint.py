@@ -86,5 +86,7 @@ def _code(h: _Hash, code: CodeType) -> None:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             _code(h, constant)
+        elif isinstance(constant, frozenset):
+            _tag(h, repr(sorted(map(repr, constant))))  # its own order changes from process to process
         else:
             _tag(h, repr(constant))

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.package import read_package, write_package
+from sim.run import versions
 from sim.sfq.study.fingerprint import fingerprint
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
@@ -102,7 +102,7 @@ class Many:
 
 def _key(job: Job) -> str:
     """Another release of the solver is other work."""
-    return fingerprint(metadata.version("spikeport"), job)[:24]
+    return fingerprint(versions()["spikeport"], job)[:24]
 
 
 def work(job: Job) -> Arrays:
