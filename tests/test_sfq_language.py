@@ -182,6 +182,7 @@ WARNINGS = {
     "R1 1 0 1\n.tran 1p 9p\n.tran 2p 9p": "replaces the .tran",
     "R1 1 0 5 junk": "'JUNK' after the value is ignored",
     "L1 1 0 5p ic=0": "ic= is ignored",
+    ".model q jj(rtype=3)\nB1 1 0 q": "rtype=3 is taken as 1",
     "R1 1 0 1\n.plot v(1) xlimit 0 1n": "XLIMIT: not an output request; left out",
     "R1 1 0 1\n.control\nprint tran phase(b1)\n.endc": "not an output request; left out",
 }
@@ -199,6 +200,31 @@ def test_values_with_spaces_and_quotes() -> None:
     )
     assert c.resistors.value.tolist() == [21, 9, 30]
     assert c.bias_current_A == pytest.approx(1e-5)
+
+
+def test_comments_behind_a_value() -> None:
+    c = flat(
+        "R1 1 0 5 # the load\nR2 1 0 6 // 5\nL1 1 0 2p * to the next cell\nC1 1 0 3f *old\n"
+        "R3 1 0 2 * 3\nR4 1 0 2 * 3 + 1\n"
+    )
+    assert c.resistors.value.tolist() == [5, 6, 6, 7]
+    assert [*c.inductors.value.tolist(), *c.capacitors.value.tolist()] == pytest.approx([2e-12, 3e-15])
+
+
+def test_files_of_other_systems(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "my cells.inc").write_bytes(b"R2 1 0 5\r\n")
+    deck = '\ufeff* title\r\nI1 0 1 pwl(0 0 5p 3\u00b5A)\r\n.include "lib\\my cells.inc"\r\nL1 1 0 {2 * 1p}\r\n'
+    (tmp_path / "a.cir").write_text(deck, encoding="utf-8", newline="")
+    c = load(tmp_path / "a.cir").flatten()
+    assert c.bias_current_A == pytest.approx(3e-6)
+    assert c.resistors.value.tolist() == [5]
+
+
+def test_options_with_spaces() -> None:
+    c = flat(MODEL + ".subckt s a\nR1 a 0 1\nB1 a 0 jm area = 2 * 1.5\n.ends\nX1 s n R1 = 2 + 3\nX2 s n B1 = 4\n")
+    assert c.resistors.value.tolist() == [5, 1]
+    assert c.junctions.ic_A.tolist() == pytest.approx([3e-4, 4e-4])
 
 
 def test_overrides_reach_into_nested_instances() -> None:

@@ -111,8 +111,21 @@ def _trailing(name: str, words: list[str], value: str, where: Where) -> None:
     )
 
 
+def _without_comment(fields: list[str]) -> list[str]:
+    """The fields up to a comment at the line's end: JoSIM reads none behind a value, so decks have them there.
+
+    ``# words`` and ``// words`` are one, ``* words`` is if it can be no product: two words without an operator.
+    """
+    for at, f in enumerate(fields[3:], start=3):
+        product = f == "*" and (len(fields) <= at + 2 or fields[at + 2] in "+-*/^" or "=" in fields[at + 2])
+        if f.startswith(("#", "//")) or (f[0] == "*" and f != "*") or (f == "*" and not product):
+            return fields[:at]
+    return fields
+
+
 def _two_terminal(name: str, fields: list[str], where: Where) -> Card:
     _need(name, fields, 3, "node node value", where)
+    fields = _without_comment(fields)
     rest, options = _options(split_outside(joined(" ".join(fields[2:])), " "))
     if not rest:
         raise DeckError(where, name, "has no value before its options", f"write {name} node node value")
@@ -126,7 +139,7 @@ def _two_terminal(name: str, fields: list[str], where: Where) -> Card:
 def _junction(name: str, fields: list[str], where: Where) -> Card:
     _need(name, fields, 3, "node node model [area=..|ic=..]", where)
     text = re.sub(r"\s*,\s*", ",", " ".join(fields[2:]))
-    plain, options = _options(split_outside(text, " "))
+    plain, options = _options(split_outside(joined(text), " "))
     if not 1 <= len(plain) <= 2:
         raise DeckError(
             where, name, f"{len(plain)} words where a model belongs", "write [phasenode] model [area=..|ic=..]"
@@ -157,7 +170,7 @@ def _mutual(name: str, fields: list[str], where: Where) -> Card:
 
 
 def _instance(name: str, fields: list[str], where: Where) -> Card:
-    fields = [f for f in fields if f not in ("PARAM:", "PARAMS:")]
+    fields = [f for f in split_outside(joined(" ".join(fields)), " ") if f not in ("PARAM:", "PARAMS:")]
     plain = [f for f in fields if "=" not in f]
     _need(name, plain, 2, "SUBCKT nodes.. (or nodes.. SUBCKT)", where)
     options = dict(f.split("=", 1) for f in fields if "=" in f)
