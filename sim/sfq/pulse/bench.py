@@ -2,14 +2,15 @@
 
     V - JTL - JTL - driver - | cell | - load - JTL - 3 ohm
 
-JTLN where a port takes or gives anti-pulses. A driver with memory gets the word that makes it emit once and leaves it as
-it was. Times of pulses are slips of the junction that speaks for a line (``to_deck.speaker``).
+JTLN where a port takes or gives anti-pulses. A driver with memory gets the word that makes it emit once and leaves it
+as it was. Times of pulses are slips of the junction that speaks for a line (``to_deck.speaker``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,9 @@ SLOT_S = 160e-12
 WORD_S = 40e-12
 """Between the pulses of a word that arms a driver."""
 FIRST_S = 60e-12
+
+
+Nets = dict[str, Any]
 
 
 @dataclass
@@ -93,8 +97,8 @@ def emits(cell: PulseCell, port: str) -> Callable[[str, str], bool]:
 
 @dataclass
 class Bench:
-    """A cell ``XC`` with its drivers and loads. ``drivers``: input to (cell, output); ``loads``: output to (cell, input);
-    JTL where nothing is named. SOURCE drives without cells, END is a resistor. Nets: ``i<port>`` into the cell,
+    """A cell ``XC`` with its drivers and loads. ``drivers``: input to (cell, output); ``loads``: output to (cell,
+    input); JTL where nothing is named. SOURCE drives without cells, END is a resistor. Nets: ``i<port>`` into the cell,
     ``o<port>`` out of it.
     """
 
@@ -118,7 +122,7 @@ class Bench:
                 self.soma(f"N{port}", f"o{port}")
             elif load != END:
                 self.load(port, self.library[load], into)
-        nets = {p: f"i{p}" for p in self.cell.inputs} | {p: f"o{p}" for p in self.cell.outputs}
+        nets: Nets = {p: f"i{p}" for p in self.cell.inputs} | {p: f"o{p}" for p in self.cell.outputs}
         self.net.add("XC", self.cell.name, **nets, **dict.fromkeys(self.cell.controls, PASS_A))
 
     def source(self, name: str, net: str, cell: PulseCell, port: str) -> str:
@@ -141,7 +145,7 @@ class Bench:
             self.soma(f"D{port}", f"c{port}", FIRING_A, f"i{port}")
             self.words[port] = [(-10e-12, source), (0.0, source)]
             return
-        nets: dict[str, str] = {out: f"i{port}"}
+        nets: Nets = {out: f"i{port}"}
         sources = {}
         for p in driver.inputs:
             nets[p] = f"d{port}{p}"
@@ -161,7 +165,7 @@ class Bench:
 
     def load(self, port: str, load: PulseCell, into: str) -> None:
         """The load of a port; its other inputs are silent, its outputs end in a JTL."""
-        nets: dict[str, str] = {into: f"o{port}"}
+        nets: Nets = {into: f"o{port}"}
         for p in load.inputs:
             if p != into:
                 nets[p] = f"l{port}{p}"
@@ -193,8 +197,8 @@ def _line(cell: PulseCell, port: str) -> str:
     return "JTLN" if port in cell.negative else "JTL"
 
 
-PASS_A = 90e-6
-"""Weight current at which a stochastic synapse passes every pulse."""
+PASS_A = 80e-6
+"""Weight current at which a stochastic synapse passes every pulse without noise, and 99 % with it."""
 
 
 def tour(cell: PulseCell) -> list[tuple[str, str]]:

@@ -160,9 +160,10 @@ def _fire(tb: Any, s: Any, i: Any, t: Any, extra: Any, seed: Any, jitter: Any, o
     late = p[LATE] * math.log(1.0 + p[LATE_V] / over) if p[LATE] > 0.0 else 0.0
     row = tb.transitions[tb.cells[at.cell].transition_at + 1]
     fired = s.taken[at.taken_at + 1]
-    count = _emit(tb, s, at, row, 1, t, extra + np.int64(late), fired, seed, jitter, out)
-    soma.v -= p[RESET] * math.exp((p[SLIP] + late) / p[TAU])
-    soma.ready = t + np.int64(p[SLIP] + late + p[REFRACTORY])
+    slip = np.int64(round(p[SLIP] + late))
+    count = _emit(tb, s, at, row, 1, t, extra + slip, fired, seed, jitter, out)
+    soma.v -= p[RESET] * math.exp(slip / p[TAU])
+    soma.ready = t + slip + np.int64(p[REFRACTORY])
     return count
 
 

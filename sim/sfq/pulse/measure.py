@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sim.sfq.pulse.bench import END, FIRST_S, SLOT_S, SOURCE, Bench, Slips, emits, tour, word_to
-from sim.sfq.pulse.cells import BLOCK, PASS, CellError, Emission, PulseCell, Transition
+from sim.sfq.pulse.cells import PASS, CellError, PulseCell, Transition
 from sim.sfq.pulse.tables import Floats
 
 EARLY_S = 15e-12
@@ -68,12 +68,13 @@ def _measured(t: Transition, delays: Mapping[tuple[str, str, str], list[float]],
 @dataclass(frozen=True)
 class Pair:
     """``later_s``: the driver's slip with this load against one with a JTL. ``after_s``: the load's delay with this
-    driver against one with a JTL."""
+    driver against one with a JTL. ``misfit``: why the two do not work together."""
 
     driver: str
     load: str
     later_s: float
     after_s: float
+    misfit: str = ""
 
 
 def drivers(library: Mapping[str, PulseCell]) -> Iterator[tuple[str, str]]:
@@ -98,17 +99,30 @@ def pairs(library: Mapping[str, PulseCell]) -> Iterator[Pair]:
     for load in takers(library):
         for driver in drivers(library):
             if sign[driver] == sign[load]:
-                slip, delay = _answer(library, driver, load)
-                yield Pair(".".join(driver), ".".join(load), slip - alone[driver][0], delay - usual[load][1])
-        slip, delay = _answer(library, (SOURCE, ""), load)
-        yield Pair(SOURCE, ".".join(load), 0.0, delay - usual[load][1])
+                yield _pair(library, driver, load, alone[driver][0], usual[load][1])
+        _, delay = _answer(library, (SOURCE, ""), load)
+        yield Pair(SOURCE, ".".join(load), 0.0, float(np.nan_to_num(delay - usual[load][1])))
     for name, port in drivers(library):
         if library[name].kind != "soma":
             yield Pair(f"{name}.{port}", END, _ended(library, name, port), 0.0)
 
 
+def _pair(
+    library: Mapping[str, PulseCell], driver: tuple[str, str], load: tuple[str, str], slip: float, delay: float
+) -> Pair:
+    """``slip`` and ``delay``: with JTLs. A soma's threshold moves with its load, so that only a JTL fits it."""
+    names = ".".join(driver), ".".join(load)
+    if library[driver[0]].kind == "soma" and not load[0].startswith("JTL"):
+        return Pair(*names, 0.0, 0.0, "a soma's threshold moves with its load; put a JTL between")
+    try:
+        later, after = _answer(library, driver, load)
+    except CellError as error:
+        return Pair(*names, 0.0, 0.0, str(error))
+    return Pair(*names, later - slip, float(np.nan_to_num(after - delay)))
+
+
 def _answer(library: Mapping[str, PulseCell], driver: tuple[str, str], load: tuple[str, str]) -> tuple[float, float]:
-    """When the driver slips, from the source's pulse on, and how long after it the load does (NaN: it has no output)."""
+    """When the driver slips, from the source's pulse on, and how much later the load does (NaN: it has no output)."""
     cell = library[load[0]]
     bench = Bench(library, cell, drivers={load[1]: driver})
     try:
@@ -151,7 +165,9 @@ def _ended(library: Mapping[str, PulseCell], name: str, port: str) -> float:
     return float(slips[1] - slips[0])
 
 
-GAPS_S = tuple(1e-12 * d for d in (60, 40, 30, 25, 22, 20, 18, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2))
+GAPS_S = tuple(
+    1e-12 * d for d in (60, 40, 30, 25, 22, 20, 18, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)
+)
 """Times between two source pulses that are tried; the first is far enough to be the rule for all."""
 SOON_S = 6e-12
 """Source pulses into one input must not overlap."""
@@ -161,8 +177,8 @@ MOST_EXTRA_S = 1.5e-12
 
 @dataclass(frozen=True)
 class Gap:
-    """Transition ``(state, then)`` a time after input ``first``: ``since_s`` at the cell's inputs, ``extra_s`` later than
-    the base by output. ``least_s``: from this on all junctions slip as they should, and no output is much later.
+    """Transition ``(state, then)`` a time after input ``first``: ``since_s`` at the cell's inputs, its outputs ``extra_s``
+    later than the base. ``least_s``: from this on all junctions slip as they should, and no output is much later.
     """
 
     state: str
@@ -217,11 +233,11 @@ def _gap(library: Mapping[str, PulseCell], cell: PulseCell, before: Transition, 
             _delay(got.times["XC.n" if cell.weight else f"o{e.out}"], b) - e.delay_s for e in steps[t.state, t.on].emits
         ]
         extra.append(max(late, key=abs) if late else 0.0)
-        right.append(slips == nominal and abs(extra[-1]) < MOST_EXTRA_S and b > a)
+        right.append(slips == nominal and abs(extra[-1]) < MOST_EXTRA_S)
     good = next((k for k, ok in enumerate(right) if not ok), len(right))
     return Gap(
         t.state, before.on, t.on, tuple(since[:good][::-1]), tuple(extra[:good][::-1]),
-        0.0 if good == len(right) and before.on != t.on else float(since[good - 1]),
+        0.0 if good == len(right) and before.on != t.on else max(0.0, float(since[good - 1])),
     )  # fmt: skip
 
 

@@ -106,16 +106,19 @@ def compile_netlist(
     corrections: Corrections | None = None,
     temperature_K: float | None = None,
 ) -> Compiled:
-    """Number everything. ``watch``: nets whose pulses are kept, default the outputs; ``temperature_K`` of the
-    stochastic cells, default what they were measured at. Errors: CellError of :meth:`Netlist.check`, or naming a net
+    """Number everything. ``watch``: nets whose pulses are kept, default the outputs; ``corrections`` of neighbours,
+    default the library's; ``temperature_K`` of the stochastic cells, default what they were measured at. Errors: CellError of :meth:`Netlist.check`, or naming a net
     that is not there."""
     netlist.check()
-    return _Builder(netlist, corrections or {}, temperature_K).build(watch)
+    if corrections is None:
+        corrections = getattr(netlist.library, "corrections", {})
+    return _Builder(netlist, corrections, temperature_K).build(watch)
 
 
 class _Builder:
     def __init__(self, netlist: Netlist, corrections: Corrections, temperature_K: float | None) -> None:
         self.netlist, self.corrections, self.temperature_K = netlist, corrections, temperature_K
+        self.misfits: Mapping[tuple[str, str], str] = getattr(netlist.library, "misfits", {})
         self.instances = tuple(netlist.instances.values())
         kinds = {i.cell.name: i.cell for i in self.instances}
         self.cells = tuple(kinds.values())
@@ -195,6 +198,9 @@ class _Builder:
 
     def correction(self, driver: str, end: tuple[str, str]) -> tuple[int, int]:
         load = f"{self.netlist.instances[end[0]].cell.name}.{end[1]}"
+        misfit = self.misfits.get((driver, load))
+        if misfit is not None:
+            raise CellError(f"{end[0]}.{end[1]}: {driver} cannot drive {load}: {misfit}")
         later, after = self.corrections.get((driver, load), (0.0, 0.0))
         return ticks(later), ticks(after)
 
