@@ -70,7 +70,7 @@ class Netlist:
         self.junctions += cell.junctions
         self.bias_A += cell.bias_A
         first, latest = min(i.arrival_s for i in into), max(i.latest_s for i in into)
-        negative = kind in ("JTLN", "SPLITN", "INV")
+        negative = kind in ("JTLN", "SPLITN", "INV", "STSYNN")
         return [Line(o, first + cell.delay_s, latest + cell.delay_s, negative) for o in outs]
 
     def jtl(self, name: str, line: Line) -> Line:
@@ -128,7 +128,9 @@ class Netlist:
             copies = self.inputs(source, *wanted_of) if lines is None else self.fan_out(lines[source], *wanted_of)
             for j in range(len(layer.neurons)):
                 for copy, wanted in zip(copies, (plus[j], minus[j]), strict=True):
-                    branches[j] += [copy.pop(0) for _ in range(int(wanted))]
+                    taken = [copy.pop(0) for _ in range(int(wanted))]
+                    pass_A = layer.neurons[j].pass_A[source] if layer.neurons[j].pass_A else 0.0
+                    branches[j] += [self.gate(f"L{k}N{j}G{source}", b, pass_A) if pass_A else b for b in taken]
         self.neurons[layer.node], self.latency_s[layer.node], self.synapses[layer.node] = [], [], []
         drawn = enumerate(zip(layer.neurons, branches, strict=True))
         return [self.neuron(f"L{k}N{j}", layer.node, neuron, into, last) for j, (neuron, into) in drawn]
@@ -148,6 +150,16 @@ class Netlist:
         for k in range(count):
             line = self.jtl(f"{name}W{k}", line)
         return line
+
+    def gate(self, name: str, line: Line, pass_A: float) -> Line:
+        """The line behind a stochastic synapse with its weight current, and the JTL behind that."""
+        passed = self.cell(name, "STSYNN" if line.negative else "STSYN", line)[0]
+        ends = f"{name.lower()}w"
+        self.body[-1] += f" {ends}"
+        current = f"pwl(0 0 5p {pass_A * 1e6:.1f}u)"
+        self.body.append(f"I{name} {ends} 0 {current}" if line.negative else f"I{name} 0 {ends} {current}")
+        self.bias_A += pass_A
+        return self.jtl(f"{name}J", passed)
 
     def neuron(self, name: str, node: str, neuron: Neuron, branches: list[Line], last: bool) -> Line:
         """A soma with its synapses, or a relay, and the JTL behind it; noted in the tables."""
@@ -231,6 +243,7 @@ class Netlist:
         latest = max(t for ts in wiring.latency_s.values() for t in ts)
         stop = math.ceil((max(wiring.start_s) + (len(pattern) + 1) * wiring.step_s + latest) * 1e12)
         step = self.tech.numbers["solver_step_s"] * 1e12
+        noise = [".temp 4.2", ".neb 1e12"] if {"STSYN", "STSYNN"} & set(self.used) else []
         current = f"{self.bias_A * 1e3:.2f} mA"
         head = [
             # a name with a line break must not become a line of the deck
@@ -240,7 +253,9 @@ class Netlist:
         ]
         drive = [f"{name} {name[1:].lower()} 0 {self.source(wiring, name, pattern)}" for name in wiring.sources]
         shown = [f".print p({j.replace('|', '.')})" for js in wiring.neurons.values() for j in js]
-        return "\n".join([*head, *self.cells(), *drive, *self.body, f".tran {step:g}p {stop}p", *shown, ".end", ""])
+        return "\n".join(
+            [*head, *noise, *self.cells(), *drive, *self.body, f".tran {step:g}p {stop}p", *shown, ".end", ""]
+        )
 
     def source(self, wiring: Wiring, name: str, pattern: npt.NDArray[np.float64]) -> str:
         """One source's shape, in ps and uV."""

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from export.network import Network
 from export.program import MappingError
-from export.sfq_map import Plan, plan
+from export.sfq_map import Plan, Reader, integers, plan
 from export.sfq_netlist import Line, Netlist
 from export.sfq_program import SfqProgram, Wiring
 from export.sfq_timing import LEAD_S, Delays, drive_delays
@@ -56,8 +56,22 @@ def to_deck(
     by how much the anti-pulses of a step come to the first layer before its pulses; None sends all together.
     Errors: :class:`MappingError` naming node, rule and fix; ``CapacityError`` for too many junctions.
     """
+    return draw(network, integers, x, technology, step_s, start_s, polarities, lead_s)
+
+
+def draw(
+    network: Network,
+    read: Reader,
+    x: npt.ArrayLike | None,
+    technology: str | Path,
+    step_s: float | None,
+    start_s: Sequence[float] | None,
+    polarities: tuple[int, ...],
+    lead_s: float | None,
+) -> SfqProgram:
+    """What :func:`to_deck` does, with another way to read weights."""
     tech = load_technology(technology)
-    drawing = plan(network, tech, step_s)
+    drawing = plan(network, tech, step_s, read)
     inputs = math.prod(drawing.input_shape)
     pattern = np.ones((STEPS, inputs)) if x is None else _pattern(x, drawing)
     starts = _starts(start_s, inputs, tech)

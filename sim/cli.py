@@ -39,7 +39,12 @@ Out = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 
 @app.command()
 def train(
-    task: Annotated[str, typer.Argument(help="What to train: 'digits' or 'nmnist' (Loihi and ONNX), or 'xor' (SFQ).")],
+    task: Annotated[
+        str,
+        typer.Argument(
+            help="What to train: 'digits' or 'nmnist' (Loihi and ONNX), 'xor', 'sfq-digits' or 'sfq-xor' (SFQ)."
+        ),
+    ],
     output: Out,
     epochs: Annotated[int, typer.Option(help="Epochs; 0 takes the task's own.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,

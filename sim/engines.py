@@ -127,6 +127,7 @@ def compile_for(machine: str, network: Network, **options: Any) -> Any:
         "onnx": "export.to_onnx:to_onnx_step",
         "nir": "export.to_nir:to_nir",
         "sfq": "export.to_deck:to_deck",
+        "sfq-stochastic": "export.sfq_stochastic:to_stochastic_deck",
         "brian": "export.to_brian:to_brian",
     }
     kind = ENGINES[machine].kind if machine in ENGINES else machine

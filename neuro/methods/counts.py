@@ -1,4 +1,4 @@
-"""Back-propagation through time of a loss on spike counts, and of how far somas were pushed under their floor."""
+"""Back-propagation through time of a loss on spike counts, for somas that have a floor and lines that lose pulses."""
 
 from __future__ import annotations
 
@@ -30,6 +30,18 @@ class Soma(Spiking):
         spikes, after = super().forward(x, before)
         h = after[0] + self.law.threshold * spikes
         return spikes, (after[0], strain + torch.relu(-h - self.floor).square().mean())
+
+
+class LosesPulses(nn.Module):
+    """In training each spike is lost with probability ``share``; in evaluation none is. No state."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x (N, ...)`` to the same shape."""
+        return x * (torch.rand_like(x) >= self.share) if self.training else x
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _wired(
     stop = stop_s(wiring, steps)
     neurons = [j for js in wiring.neurons.values() for j in js]
     watched = list(circuit.junctions.names) if circuit.jj_count <= DRAWN else neurons
-    drives = {} if pulses is None else _drives(circuit, wiring, pulses)
+    drives = {} if pulses is None else drives_of(circuit, wiring, pulses)
     tell = _share(progress, 0.0, samples / (samples + 1))
     done = batch(circuit, Corners(samples, shapes=drives), t_stop=stop, watch=watched, progress=tell, energy=True)
     ledger = Ledger(circuit, wiring)
@@ -140,7 +140,7 @@ def _slips(done: BatchRun, sample: int) -> dict[str, Array]:
 
 
 def spiked(run: Run, wiring: Wiring, spikes: Mapping[str, Array], driven: int | None) -> Run:
-    """The run with the counts of its spikes ``{node: (samples, T, n)}`` and of the input, and a note of time."""
+    """The run with counts of its spikes ``{node: (samples, T, n)}``, ``driven`` of the input, and a note of time."""
     if driven is not None:
         run.counts["spikes"][wiring.input_node] = driven
     for node, s in spikes.items():
@@ -194,7 +194,7 @@ def starts_s(wiring: Wiring, source: str) -> float:
     return wiring.start_s[wiring.sources[source][0]] + wiring.delay_s.get(source, 0.0)
 
 
-def _drives(circuit: Circuit, wiring: Wiring, pulses: npt.NDArray[np.bool_]) -> dict[str, list[Shape]]:
+def drives_of(circuit: Circuit, wiring: Wiring, pulses: npt.NDArray[np.bool_]) -> dict[str, list[Shape]]:
     """Source to its shape in every sample of ``(samples, T, inputs)``."""
     shapes: dict[str, list[Shape]] = {}
     for name, (index, sign) in wiring.sources.items():

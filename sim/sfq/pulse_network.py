@@ -82,7 +82,9 @@ def run(
 
 def netlist(deck: Deck, circuit: Circuit, wiring: Wiring) -> pulse.Netlist:
     """The deck's top-level instances as cells. Errors: ``CellError`` naming instance and cell."""
-    net = pulse.Netlist(pulse.load_library(wiring.technology))
+    cells = dict(pulse.load_library(wiring.technology))
+    cells.setdefault("STSYNN", replace(cells["STSYN"], name="STSYNN", negative=frozenset({"a", "q"})))
+    net = pulse.Netlist(cells)
     currents = {n: s.bias() for n, s in zip(circuit.currents.names, circuit.currents.shapes, strict=True)}
     gates = {node: currents[c.name] for c in deck.top.cards if c.kind == "I" for node in c.nodes if node != "0"}
     for card in deck.top.cards:
