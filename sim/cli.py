@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -260,10 +261,17 @@ def _need(module: str, extra: str) -> None:
         raise ValueError(f"this command needs {module}: pip install 'spikeport[{extra}]'")
 
 
+def _tell(message: Warning | str, *_: Any) -> None:
+    """A warning is one line, too."""
+    print(f"spikeport: {message}", file=sys.stderr)
+
+
 def main() -> None:
     """Entry point: a user's error is one line on standard error and exit code 2; a fault keeps its traceback."""
     try:
-        app(standalone_mode=True)
+        with warnings.catch_warnings():
+            warnings.showwarning = _tell
+            app(standalone_mode=True)
     except ValueError as error:
         print(f"spikeport: {error}", file=sys.stderr)
         raise SystemExit(2) from None

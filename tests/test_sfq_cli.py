@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import re
 import shutil
@@ -30,6 +31,14 @@ RQ q 0 3
 .tran 0.1p 200p
 .print p(B1.X1.XA1) p(B1.X2.XA2) v(q)
 .end
+"""
+ONE = """\
+.model jm jj(rtype=1, vg=2.8m, cap=0.07p, r0=160, rn=16, icrit=0.1m)
+B1 1 0 jm
+R1 1 0 1
+I1 0 1 0
+.tran 0.05p 200p
+.print v(1)
 """
 Spikeport = Callable[..., str]
 
@@ -58,7 +67,7 @@ def spikeport(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 
 def test_every_command_helps_with_an_example(spikeport: Spikeport) -> None:
-    for command in ("run", "compare", "margins", "mc", "shmoo"):
+    for command in ("run", "compare", "margins", "mc", "shmoo", "iv", "op", "check", "flatten", "cells"):
         text = spikeport(command, "--help")
         assert f"spikeport sfq {command} " in re.sub(r"\s+", " ", text), command
         assert "Example:" in text
@@ -195,3 +204,120 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_result(tmp_path: Path) -> None:
     (tmp_path / "mc.json").unlink()
     subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True, timeout=300)
     assert json.loads((tmp_path / "mc.json").read_text()) == stopped
+
+
+def test_flat_deck_gives_the_same(spikeport: Spikeport, tmp_path: Path) -> None:
+    spikeport("flatten", "tb_cells.cir", "-o", "flat.cir")
+    assert "subckt" not in (tmp_path / "flat.cir").read_text().lower()
+    spikeport("run", "flat.cir", "-o", "flat.csv", "--startup", "josim")
+    josim = str(GOLDEN / "tb_cells.csv.gz")
+    spikeport("compare", "flat.csv", josim, "--tolerance", "1.1e-6", "--relative-above", "1")
+    assert spikeport("flatten", "tb_cells.cir") == (tmp_path / "flat.cir").read_text()
+
+
+def test_operating_point_obeys_the_law(spikeport: Spikeport) -> None:
+    rows = [line.split() for line in spikeport("op", "jtl.cir").splitlines()[1:]]
+    assert len(rows) == 4
+    for _, ic, current, share, turns in rows:
+        phase = 2 * math.pi * float(turns)
+        assert float(current) == pytest.approx(float(ic) * math.sin(phase), rel=2e-3), "I = Ic sin(phase)"
+        assert float(share) == pytest.approx(math.sin(phase), abs=2e-3)
+
+
+def test_operating_point_that_is_none(spikeport: Spikeport, tmp_path: Path) -> None:
+    (tmp_path / "over.cir").write_text(ONE.replace("I1 0 1 0", "I1 0 1 150u"))
+    assert "no operating point" in spikeport("op", "over.cir", code=2)
+
+
+def test_check_tells_numbers_and_findings(spikeport: Spikeport, tmp_path: Path) -> None:
+    said = spikeport("check", "jtl.cir")
+    assert said.splitlines()[1].split() == ["B1|X1|XA1", "250.0", "2.74", "0.92", "1.52"]
+    assert said.endswith("0 findings\n")
+    (tmp_path / "fan.cir").write_text(JTL.replace("XA2 JTL a1 q", "XA2 JTL a1 q\nXA3 JTL a1 q3\nRQ3 q3 0 3"))
+    found = spikeport("check", "fan.cir")
+    assert "note: fan.cir:" in found
+    assert "SPLIT" in found.upper()
+    (tmp_path / "loop.cir").write_text(JTL.replace("RQ q 0 3", "RQ q 0 3\nVB a 0 1m"))
+    assert "error: loop.cir:" in spikeport("check", "loop.cir", code=1)
+
+
+def test_iv_curve_follows_the_overdamped_law(spikeport: Spikeport, tmp_path: Path) -> None:
+    """V = R sqrt(I^2 - Ic^2) with R of the shunt and R0 together, docs/sfq.md 2.5."""
+    (tmp_path / "one.cir").write_text(ONE)
+    args = ["--drive", "I1", "--across", "B1", "--high", "200u", "--by", "25u", "--dwell", "200p", "-o", "iv.csv"]
+    assert "voltage from 125 uA" in spikeport("iv", "one.cir", *args)
+    with (tmp_path / "iv.csv").open() as file:
+        rows = [(float(i), float(v)) for i, v in list(csv.reader(file))[1:]]
+    assert len(rows) == 17
+    for current, voltage in rows:
+        law = 160 / 161 * math.sqrt(max(current**2 - 1e-8, 0.0))
+        assert voltage == pytest.approx(law, abs=3e-6)
+    assert "give --drive and --across, or --model" in spikeport("iv", "one.cir", code=2)
+
+
+def test_iv_of_a_model_is_josims_form(spikeport: Spikeport, tmp_path: Path) -> None:
+    (tmp_path / "one.cir").write_text(ONE + ".iv jm 5u curve.csv\n")
+    assert "curve.csv" in spikeport("run", "one.cir")
+    lines = (tmp_path / "curve.csv").read_text().splitlines()
+    assert lines[0] == "V,I"
+    assert {float(line.split(",")[1]) for line in lines[1:]} >= {2.5e-6, 5e-6, -5e-6}
+
+
+def test_measurements_of_a_deck(spikeport: Spikeport, tmp_path: Path) -> None:
+    """Counts, times and voltages against the train that drives it: three pulses of one flux quantum, 50 ps apart."""
+    lines = [
+        ".measure n count B1.X2.XA2", ".measure p period B1.X2.XA2", ".measure d delay B1.X1.XA1 B1.X2.XA2",
+        ".measure t time B1.X2.XA2 n=2", ".measure none time B1.X2.XA2 n=9", ".measure back count B1.X2.XA2 sign=-1",
+        ".measure flux integral v(q) from=40p to=180p", ".measure top max v(q)", ".measure dip min v(q)",
+        ".measure both pp v(q)", ".measure mean avg v(q) from=40p to=180p", ".measure half count B1.X2.XA2 to=100p",
+        ".measure eff rms v(q) from=40p to=180p",
+    ]  # fmt: skip
+    (tmp_path / "m.cir").write_text(JTL.replace(".end", "\n".join([*lines, ".end"])))
+    said = spikeport("run", "m.cir", "-o", "m.csv")
+    found = {n: float(v) for n, v in re.findall(r"^(\w+) = (\S+)$", said, re.MULTILINE)}
+    assert list(read_csv(tmp_path / "m.csv")) == ["time", "P(B1|X1|XA1)", "P(B1|X2|XA2)", "V(Q)"]
+    assert (found["n"], found["half"], found["back"]) == (3, 1, 0)
+    assert found["p"] == pytest.approx(50e-12, rel=1e-3)
+    assert 1e-12 < found["d"] < 10e-12
+    assert found["t"] == pytest.approx(50e-12 + found["p"] + found["d"], abs=10e-12)
+    assert math.isnan(found["none"])
+    assert found["both"] == pytest.approx(found["top"] - found["dip"], rel=1e-5)
+    assert 0 < found["flux"] < 3 * 2.07e-15, "a part of each pulse is turned back at the end"
+    assert found["mean"] == pytest.approx(found["flux"] / 140e-12, rel=1e-5)
+    assert found["mean"] < found["eff"] < found["top"]
+    (tmp_path / "m.cir").write_text(JTL.replace(".end", ".measure n count B9\n.end"))
+    assert "B9: no such junction in .measure N" in spikeport("run", "m.cir", code=2)
+
+
+def test_cells_are_listed_told_and_written(spikeport: Spikeport, tmp_path: Path) -> None:
+    from hardware.sfq_cells import load_cells
+
+    known = load_cells()
+    lines = spikeport("cells").splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(known)
+    text = spikeport("cells", "dff")
+    assert "in a c; out q" in text
+    assert f"{known['DFF'].transition('1', 'c').delay_s * 1e12:.2f}" in text
+    spikeport("cells", "--netlist", "all.inc")
+    (tmp_path / "own.cir").write_text(JTL.replace("cells.inc", "all.inc"))
+    assert "12 slips" in spikeport("run", "own.cir")
+    assert "no SFQ cell" in spikeport("cells", "--check", "NONESUCH", code=2)
+    assert "NONESUCH" in spikeport("cells", "NONESUCH", code=2)
+
+
+def test_a_cell_is_derived_again(spikeport: Spikeport, tmp_path: Path) -> None:
+    from hardware.sfq_cells import load_cell
+
+    assert "wrote" in spikeport("cells", "--derive", "jtl", "-o", "out")
+    again, kept = load_cell("JTL", tmp_path / "out"), load_cell("JTL")
+    assert again.junctions == kept.junctions == 2
+    assert again.transitions[0].delay_s == pytest.approx(kept.transitions[0].delay_s, abs=0.1e-12)
+
+
+def test_deck_may_say_its_margins_and_yield_itself(spikeport: Spikeport, tmp_path: Path) -> None:
+    extra = ".margin I watch=B1.X2.XA2 tol=0.1\n.mc 5 L=0.1 watch=B1.X2.XA2\n.end"
+    (tmp_path / "own.cir").write_text(JTL.replace(".end", extra))
+    said = spikeport("margins", "own.cir")
+    assert len(said.strip().splitlines()) == 3, "one parameter"
+    assert "of 5 corners work" in spikeport("mc", "own.cir")
+    assert "of 3 corners work" in spikeport("mc", "own.cir", "--spread", "L=0.1", "-n", "3"), "options win"

@@ -175,14 +175,17 @@ def test_tables_say_the_same() -> None:
     assert constants.value("carnot_W_per_W") == pytest.approx((300 - 4.2) / 4.2, rel=1e-3)
 
 
-def xor_run() -> Run:
+def xor_network() -> Network:
     leak = Rate(1.0 - math.exp(-0.3), decay_input=False)
     nodes: dict[str, Any] = {"input": Input((2,))}
     for k, (w, threshold) in enumerate((([[1, -1], [-1, 1]], 2.3), ([[1, 1]], 1.0))):
         nodes |= {f"fc{k}": Linear(np.array(w, dtype=float)), f"lif{k}": Spiking(Law(leak, threshold, "subtract"))}
-    net = Network.sequential(nodes | {"output": Output()}, dt_s=30e-12, name="xor")
+    return Network.sequential(nodes | {"output": Output()}, dt_s=30e-12, name="xor")
+
+
+def xor_run() -> Run:
     x = np.broadcast_to(np.array([[0, 1], [1, 1]])[:, None], (2, 16, 2))
-    return network.run(to_deck(net), x, probes=["lif1.s", "P(B1.X2.XL2N0J)"])
+    return network.run(to_deck(xor_network()), x, probes=["lif1.s", "P(B1.X2.XL2N0J)"])
 
 
 def test_report_of_an_sfq_run_says_all_of_it() -> None:
@@ -221,3 +224,20 @@ def test_report_of_an_sfq_run_says_all_of_it() -> None:
     assert 'id="waveforms"' in text
     again = type(report).from_dict(report.to_dict())
     assert again.sfq(0) == found
+
+
+def test_pulse_level_has_the_same_figures_but_the_simulated_ones() -> None:
+    from sim import engines
+
+    x = np.broadcast_to(np.array([[0, 1], [1, 1]])[:, None], (2, 16, 2))
+    both = [engines.run(to_deck(xor_network()), x, on) for on in ("sfq", "sfq-pulse")]
+    report = report_runs(both)
+    junction, pulse = report.sfq(0), report.sfq(1)
+    assert junction is not None
+    assert pulse is not None
+    assert {f.key for f in junction.figures} - {f.key for f in pulse.figures} == {"bias", "heat"}
+    for key in ("ic", "static"):
+        ours, theirs = pulse.figure(key).energy_J.typical, junction.figure(key).energy_J.typical
+        assert ours == pytest.approx(theirs, rel=0.15), key
+    assert pulse.per("rsfq", "synaptic_events") is not None
+    assert pulse.per("ersfq", "output_spikes") is not None

@@ -12,6 +12,7 @@ A measurement that has no answer, a period of one slip, is NaN.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from sim.sfq.asked import Measure
 from sim.sfq.circuit import Circuit, Floats, Sources
-from sim.sfq.errors import NOWHERE, DeckError
+from sim.sfq.errors import NOWHERE, DeckError, DeckWarning
 from sim.sfq.shapes import Dc
 from sim.sfq.transient import Transient, transient
 
@@ -109,7 +110,9 @@ def resting(circuit: Circuit) -> Rest:
         phases=_steady(circuit.phases), tran=None, requests=(), start_V=None, start_rad=None,
     )  # fmt: skip
     probes = [f"{q}({name})" for name in j.names for q in "PI"]
-    run = transient(steady, h=STEP_S, t_stop=STEPS * STEP_S, startup="op", watch=(), probes=probes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeckWarning)  # said below, with the junction
+        run = transient(steady, h=STEP_S, t_stop=STEPS * STEP_S, startup="op", watch=(), probes=probes)
     phase, last = (np.array([run.traces[f"P({n})"][k] for n in j.names]) for k in (0, -1))
     current = np.array([run.traces[f"I({n})"][0] for n in j.names])
     moved = np.abs(last - phase)
