@@ -261,7 +261,7 @@ def _need(module: str, extra: str) -> None:
         raise ValueError(f"this command needs {module}: pip install 'spikeport[{extra}]'")
 
 
-def _tell(message: Warning | str, *_: Any) -> None:
+def _tell(message: Warning | str, *_: Any, **__: Any) -> None:
     """A warning is one line, too."""
     print(f"spikeport: {message}", file=sys.stderr)
 
