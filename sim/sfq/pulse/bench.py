@@ -98,14 +98,15 @@ def emits(cell: PulseCell, port: str) -> Callable[[str, str], bool]:
 @dataclass
 class Bench:
     """A cell ``XC`` with its drivers and loads. ``drivers``: input to (cell, output); ``loads``: output to (cell,
-    input); JTL where nothing is named. SOURCE drives without cells, END is a resistor. Nets: ``i<port>`` into the cell,
-    ``o<port>`` out of it.
+    input); JTL where nothing is named. SOURCE drives without cells, END is a resistor; with
+    ``end`` a resistor stands in the cell's place at that input. Nets: ``i<port>`` into the cell, ``o<port>`` out of it.
     """
 
     library: Mapping[str, PulseCell]
     cell: PulseCell
     drivers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     loads: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    end: str = ""
 
     def __post_init__(self) -> None:
         self.net = Netlist(self.library)
@@ -116,6 +117,8 @@ class Bench:
                 self.words[port] = [(0.0, f"i{port}")]
             else:
                 self.drive(port, self.library[driver], out)
+        if self.end:
+            return
         for port in self.cell.outputs:
             load, into = self.loads.get(port, ("SOMA", "n") if self.cell.weight else (_line(self.cell, port), "a"))
             if load == "SOMA":

@@ -19,7 +19,7 @@ from sim.sfq.pulse import soma
 from sim.sfq.pulse.bench import STEP_S
 from sim.sfq.pulse.cells import PulseCell, SomaRow
 from sim.sfq.pulse.library import TIMING, machines
-from sim.sfq.pulse.measure import Gap, base, gaps, pairs, twin
+from sim.sfq.pulse.measure import Gap, Pair, base, gaps, pairs, twin
 from sim.sfq.pulse.to_deck import used
 
 Progress = Callable[[float], None]
@@ -40,12 +40,7 @@ def calibrate(path: Path = TIMING, progress: Progress | None = None) -> Path:
         lines += _delays(library[name])
         lines += [row for gap in gaps(library, library[name]) for row in _gap(name, gap)]
         _tell(progress, 0.4 * (k + 1) / len(mealy))
-    for pair in pairs(library):
-        row = f'[[pair]]\ndriver = "{pair.driver}"\nload = "{pair.load}"'
-        if pair.misfit:
-            lines.append(f'{row}\nmisfit = "{pair.misfit.replace(chr(34), chr(39))}"\n')
-        elif max(abs(pair.later_s), abs(pair.after_s)) >= KNOWN_S / 3:
-            lines.append(f"{row}\nlater_s = {_ps(pair.later_s)}\nafter_s = {_ps(pair.after_s)}\n")
+    lines += [row for pair in pairs(library) for row in _pair(pair)]
     _tell(progress, 0.7)
     rows = load_cells()["SOMA"].soma
     for k, s in enumerate(rows):
@@ -77,8 +72,8 @@ def _ps(seconds: float) -> str:
 
 def _head(library: Mapping[str, PulseCell]) -> str:
     return (
-        "# Times of the SFQ cells between their neighbours, derived from hardware/sfq_cells.inc by simulation at junction\n"
-        "# level; do not edit: python -m sim.sfq.pulse.calibrate writes it again. What each key means: library.py.\n\n"
+        "# Times of the SFQ cells between their neighbours, derived from hardware/sfq_cells.inc by simulation at\n"
+        "# junction level; do not edit: python -m sim.sfq.pulse.calibrate writes it again. What each key means: library.py.\n\n"
         f'version = 1\nstep_s = {STEP_S:g}\nsolver = "spikeport sim.sfq, BDF2 in node phases"\n\n'
         f"[netlists]\n{''.join(f'{n} = {chr(34)}{fingerprint(n)}{chr(34)}{chr(10)}' for n in library)}"
     )
@@ -92,7 +87,8 @@ def fingerprint(cell: str) -> str:
 
 def _delays(cell: PulseCell) -> list[str]:
     return [
-        f'[[delay]]\ncell = "{cell.name}"\nfrom = "{t.state}"\non = "{t.on}"\nout = "{e.out}"\ndelay_s = {_ps(e.delay_s)}\n'
+        f'[[delay]]\ncell = "{cell.name}"\nfrom = "{t.state}"\non = "{t.on}"\nout = "{e.out}"\n'
+        f"delay_s = {_ps(e.delay_s)}\n"
         for t in cell.transitions
         for e in t.emits
     ]  # fmt: skip
@@ -107,6 +103,18 @@ def _gap(name: str, gap: Gap) -> list[str]:
         since, extra = (", ".join(_ps(v) for v in row[:n]) for row in (gap.since_s, gap.extra_s))
         out.append(f"[[recovery]]\n{where}\nsince_s = [{since}]\nextra_s = [{extra}]\n")
     return out
+
+
+def _pair(pair: Pair) -> list[str]:
+    row = f'[[pair]]\ndriver = "{pair.driver}"\nload = "{pair.load}"'
+    n = pair.neighbours
+    if pair.misfit:
+        return [f'{row}\nmisfit = "{pair.misfit.replace(chr(34), chr(39))}"\n']
+    if max(map(abs, (*n.later_s, *n.after_s, *n.aside_s.values()))) < KNOWN_S / 3:
+        return []
+    later, after = (", ".join(map(_ps, values)) for values in (n.later_s, n.after_s))
+    aside = ", ".join(f"{port} = {_ps(t)}" for port, t in n.aside_s.items())
+    return [f"{row}\nlater_s = [{later}]\nafter_s = [{after}]\naside_s = {{ {aside} }}\n"]
 
 
 def _soma(name: str, row: SomaRow, rms: float) -> str:

@@ -142,6 +142,19 @@ class Chance:
 
 
 @dataclass(frozen=True)
+class Neighbours:
+    """What a driver and a load on one line change, against a JTL in the place of the other. Seconds.
+
+    ``later_s`` by state of the load: how much later the driver slips; ``after_s`` likewise: how much later than that
+    the load's outputs are; ``aside_s``: how much later the driver's other outputs slip.
+    """
+
+    later_s: tuple[float, ...]
+    after_s: tuple[float, ...]
+    aside_s: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class PulseCell:
     """A cell as data. ``inputs`` are in the order in which simultaneous pulses are taken.
 

@@ -19,6 +19,7 @@ MOST_FOUND = 10_000
 """Violations that are listed; more are counted."""
 WINDOW_EVENTS = 4_000_000
 """Pulses of a window of the level engine: what fits the caches' neighbourhood, not the memory."""
+PORTS = ("in", "out")
 THREAD_PULSES = 20_000
 """Fewer pulses in a level are not worth a second thread."""
 Progress = Callable[[float], None]
@@ -194,16 +195,19 @@ def _level(job: Job, train: Trains, which: Ints, end: int, threads: ThreadPoolEx
     if size > len(train.pool):
         train.pool = np.concatenate([train.pool, np.zeros(size + size // 2 - len(train.pool), np.int64)])
     levels.hand_over(tb, which, train.pool, train.begin, train.end, filled)
-    new = filled.copy()
+    new, old = filled.copy(), train.begin.copy()
     futures = [threads.submit(_part, job, train, part, filled, end) for part in _parts(which, load)]
     for future in futures:
         events, found = future.result()
         job.state.events += events
         job.note(found)
-    outs = np.concatenate([np.arange(i["out_at"], i["out_end"]) for i in tb.instances[which]])
-    for o in outs[tb.outputs["watched"][outs]]:
-        times = train.pool[new[o] : filled[o]]
-        job.seen.append(np.stack([np.full(len(times), o), times], axis=1))
+    ins, outs = (np.concatenate([np.arange(i[f"{k}_at"], i[f"{k}_end"]) for i in tb.instances[which]]) for k in PORTS)
+    shown = [
+        (o, train.pool[new[o] : filled[o]]) for o in outs[tb.outputs["watched"][outs] & (tb.outputs["to"][outs] < 0)]
+    ]
+    for p in ins[tb.inputs["watch"][ins] >= 0]:
+        shown.append((tb.inputs["watch"][p], train.pool[old[p] : train.begin[p]]))
+    job.seen += [np.stack([np.full(len(times), o), times], axis=1) for o, times in shown]
     to = outs[tb.outputs["to"][outs] >= 0]
     train.end[tb.outputs["to"][to]] = filled[to]
     train.size = size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sim.sfq.pulse.kernel import MOST_OUT, STOPPED, pop, push, react, wake
+from sim.sfq.pulse.kernel import CAME, MOST_OUT, STOPPED, pop, push, react, wake
 from sim.sfq.pulse.philox import compiled
 
 DONE, GROW, VIOLATED = 0, 1, 2
@@ -44,6 +44,9 @@ def advance(
             timer = s.somas[m].timer if m >= 0 else 0
             count = react(tb, s, port, t, policy, seed, jitter, out, found)
             events += 1
+            if tb.inputs[port].watch >= 0:
+                seen[shown, 0], seen[shown, 1] = tb.inputs[port].watch, out[CAME, 1]
+                shown += 1
         else:
             m, timer, count = port - inputs, 0, 0
             if s.somas[m].timer == t:
@@ -55,7 +58,7 @@ def advance(
             break
         for e in range(count):
             o = out[e, 0]
-            if tb.outputs[o].watched:
+            if tb.outputs[o].watched and tb.outputs[o].to < 0:
                 seen[shown, 0], seen[shown, 1] = o, out[e, 1]
                 shown += 1
             if tb.outputs[o].to >= 0:

@@ -19,7 +19,8 @@ ERROR, WARN, DROP, RANDOM = 0, 1, 2, 3
 STOPPED, GOES_ON, LOST = -1, 0, 1
 THETA, TAU, RESET, FLOOR, REFRACTORY, LATE, LATE_V, SLIP = range(8)
 MOST_OUT = 64
-"""Pulses that one pulse may cause at one instance."""
+"""Pulses that one pulse may cause at one instance, and one row more: when it really came."""
+CAME = MOST_OUT - 1
 
 
 class Cells(NamedTuple):
@@ -45,7 +46,8 @@ class Found(NamedTuple):
 
 @compiled
 def react(tb: Any, s: Any, port: Any, t: Any, policy: Any, seed: Any, jitter: Any, out: Any, found: Any) -> Any:
-    """A pulse at input ``port`` at ``t``."""
+    """A pulse at input ``port`` at ``t``; ``out[CAME, 1]`` gets the time at which, for this load, it really came."""
+    out[CAME, 1] = t
     line, mine = tb.inputs[port], s.inputs[port]
     mine.arrived += 1
     i = line.owner
@@ -53,16 +55,21 @@ def react(tb: Any, s: Any, port: Any, t: Any, policy: Any, seed: Any, jitter: An
     cell = tb.cells[at.cell]
     if cell.kind == SOMA:
         mine.last = t
-        return _charge(tb, s, i, line.weight, line.extra, t, seed, jitter, out)
+        return _charge(tb, s, i, line.weight, t, seed, jitter, out)
     which = s.state[i] * cell.width + (port - at.in_at)
     if cell.kind != MEALY:
         which = 0 if uniform(seed, at.key, mine.arrived, CHANCE) < tb.numbers[at.row, 0] else 1
     row = tb.transitions[cell.transition_at + which]
+    extra = 0
+    if line.shift_at >= 0:
+        t += tb.shifts[line.shift_at + which, 0]
+        extra = tb.shifts[line.shift_at + which, 1]
+    out[CAME, 1] = t
     if row.rules_at < row.rules_end:
         fate = _judge(tb, s, row.rules_at, row.rules_end, port, t, policy, seed, found)
         if fate != GOES_ON:
             return STOPPED if fate == STOPPED else 0
-    count = _emit(tb, s, at, row, which, t, line.extra, mine.arrived, seed, jitter, out)
+    count = _emit(tb, s, at, row, which, t, extra, mine.arrived, seed, jitter, out)
     s.state[i] = row.to
     mine.last = t
     return count
@@ -134,7 +141,7 @@ def _recovery(tb: Any, r: Any, since: Any) -> Any:
 
 
 @compiled
-def _charge(tb: Any, s: Any, i: Any, weight: Any, extra: Any, t: Any, seed: Any, jitter: Any, out: Any) -> Any:
+def _charge(tb: Any, s: Any, i: Any, weight: Any, t: Any, seed: Any, jitter: Any, out: Any) -> Any:
     """v <- v exp(-dt/tau) + weight; slips back at the floor, fires at the threshold if it may."""
     at = tb.instances[i]
     soma, p = s.somas[at.row], tb.numbers[at.row]
@@ -149,11 +156,11 @@ def _charge(tb: Any, s: Any, i: Any, weight: Any, extra: Any, t: Any, seed: Any,
     if t < soma.ready:
         soma.timer = soma.ready
         return 0
-    return _fire(tb, s, i, t, extra, seed, jitter, out)
+    return _fire(tb, s, i, t, seed, jitter, out)
 
 
 @compiled
-def _fire(tb: Any, s: Any, i: Any, t: Any, extra: Any, seed: Any, jitter: Any, out: Any) -> Any:
+def _fire(tb: Any, s: Any, i: Any, t: Any, seed: Any, jitter: Any, out: Any) -> Any:
     at = tb.instances[i]
     soma, p = s.somas[at.row], tb.numbers[at.row]
     over = max(soma.v - p[THETA], 1e-6)
@@ -161,7 +168,7 @@ def _fire(tb: Any, s: Any, i: Any, t: Any, extra: Any, seed: Any, jitter: Any, o
     row = tb.transitions[tb.cells[at.cell].transition_at + 1]
     fired = s.taken[at.taken_at + 1]
     slip = np.int64(round(p[SLIP] + late))
-    count = _emit(tb, s, at, row, 1, t, extra + slip, fired, seed, jitter, out)
+    count = _emit(tb, s, at, row, 1, t, slip, fired, seed, jitter, out)
     soma.v -= p[RESET] * math.exp(slip / p[TAU])
     soma.ready = t + slip + np.int64(p[REFRACTORY])
     return count
@@ -179,7 +186,7 @@ def wake(tb: Any, s: Any, i: Any, t: Any, seed: Any, jitter: Any, out: Any) -> A
     if t < soma.ready:
         soma.timer = soma.ready
         return 0
-    return _fire(tb, s, i, t, 0, seed, jitter, out)
+    return _fire(tb, s, i, t, seed, jitter, out)
 
 
 @compiled

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.sfq.pulse.kernel import STOPPED, pop, push, react, wake
+from sim.sfq.pulse.kernel import CAME, STOPPED, pop, push, react, wake
 from sim.sfq.pulse.philox import compiled
 
 FEW = 4
@@ -24,7 +24,8 @@ def run_instances(
 ) -> Any:  # fmt: skip
     """Run each instance of ``which`` to ``t_end``; the number of pulses taken, -1 - that after a violation.
 
-    ``pool[begin[p]:end[p]]`` are the pulses of input p, of which ``begin`` passes those that are taken; output o
+    ``pool[begin[p]:end[p]]`` are the pulses of input p, of which ``begin`` passes those that are taken, whose
+    times become those at which they really came; output o
     appends at ``filled[o]``. A violation ends its own instance only: the earliest of all is the run's.
     """
     events = 0
@@ -58,6 +59,7 @@ def run_instances(
                 if port < 0 or pool[begin[port]] >= t_end:
                     break
                 count = react(tb, s, port, pool[begin[port]], policy, seed, jitter, out, found)
+                pool[begin[port]] = out[CAME, 1]
                 events += 1
                 begin[port] += 1
                 if heaped:

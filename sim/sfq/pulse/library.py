@@ -1,7 +1,8 @@
 """The pulse-level cells of our own library: what they do from ``hardware/sfq_cells``, when from ``timing.toml``.
 
     delay        of an emission from slip to slip, cell between JTLs, nothing else near in time
-    pair         later_s: how much later the driver slips with this load; after_s: the load's outputs with this driver
+    pair         by state of the load, against a JTL in the place of the other: how much later_s the driver slips,
+                 how much the load's outputs come after_s that; aside_s: the driver's other outputs
     separation   in a state, a pulse at ``then`` must come least_s after one at ``first``
     recovery     how much later outputs are when ``first`` came since_s before ``then``
     soma         pulse_A, tau_s, ic_A by branches; a slip slip_s + late_s ln(1 + late_v/(v - theta)) after its pulse
@@ -30,6 +31,7 @@ from sim.sfq.pulse.cells import (
     Chance,
     Emission,
     Membrane,
+    Neighbours,
     PulseCell,
     Recovery,
     Separation,
@@ -49,7 +51,7 @@ class Library(Mapping[str, PulseCell]):
     """Cells by name, and what their neighbours do to them. ``misfits``: pairs that do not work together, and why."""
 
     cells: Mapping[str, PulseCell]
-    corrections: Mapping[tuple[str, str], tuple[float, float]]
+    corrections: Mapping[tuple[str, str], Neighbours]
     misfits: Mapping[tuple[str, str], str]
 
     def __getitem__(self, name: str) -> PulseCell:
@@ -73,9 +75,13 @@ def load_library(path: Path = TIMING) -> Library:
     pairs = {(p["driver"], p["load"]): p for p in data.get("pair", [])}
     return Library(
         MappingProxyType(found),
-        MappingProxyType({k: (p["later_s"], p["after_s"]) for k, p in pairs.items() if "misfit" not in p}),
+        MappingProxyType({k: _neighbours(p) for k, p in pairs.items() if "misfit" not in p}),
         MappingProxyType({k: p["misfit"] for k, p in pairs.items() if "misfit" in p}),
     )
+
+
+def _neighbours(p: Mapping[str, Any]) -> Neighbours:
+    return Neighbours(tuple(p["later_s"]), tuple(p["after_s"]), dict(p["aside_s"]))
 
 
 def machines() -> dict[str, PulseCell]:

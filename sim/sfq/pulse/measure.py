@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sim.sfq.pulse.bench import END, FIRST_S, SLOT_S, SOURCE, Bench, Slips, emits, tour, word_to
-from sim.sfq.pulse.cells import PASS, CellError, PulseCell, Transition
+from sim.sfq.pulse.bench import END, FIRST_S, SLOT_S, SOURCE, Bench, Slips, tour, word_to
+from sim.sfq.pulse.cells import PASS, CellError, Neighbours, PulseCell, Transition
 from sim.sfq.pulse.tables import Floats
 
 EARLY_S = 15e-12
@@ -67,13 +67,11 @@ def _measured(t: Transition, delays: Mapping[tuple[str, str, str], list[float]],
 
 @dataclass(frozen=True)
 class Pair:
-    """``later_s``: the driver's slip with this load against one with a JTL. ``after_s``: the load's delay with this
-    driver against one with a JTL. ``misfit``: why the two do not work together."""
+    """``neighbours``: what driver and load do to each other; ``misfit``: why the two do not work together."""
 
     driver: str
     load: str
-    later_s: float
-    after_s: float
+    neighbours: Neighbours
     misfit: str = ""
 
 
@@ -99,70 +97,88 @@ def pairs(library: Mapping[str, PulseCell]) -> Iterator[Pair]:
     for load in takers(library):
         for driver in drivers(library):
             if sign[driver] == sign[load]:
-                yield _pair(library, driver, load, alone[driver][0], usual[load][1])
-        _, delay = _answer(library, (SOURCE, ""), load)
-        yield Pair(SOURCE, ".".join(load), 0.0, float(np.nan_to_num(delay - usual[load][1])))
-    for name, port in drivers(library):
-        if library[name].kind != "soma":
-            yield Pair(f"{name}.{port}", END, _ended(library, name, port), 0.0)
+                yield _pair(library, driver, load, alone[driver], usual[load])
+        found = _answer(library, (SOURCE, ""), load)
+        after = np.nan_to_num(np.array(found.delay) - usual[load].delay)
+        yield Pair(SOURCE, ".".join(load), Neighbours((0.0,) * len(after), tuple(after.tolist()), {}))
+    for driver in drivers(library):
+        if library[driver[0]].kind != "soma":
+            found = _answer(library, driver, (END, ""))
+            yield Pair(".".join(driver), END, _neighbours(found, alone[driver], (0.0,)))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """By state of the load: when the driver slips from the source's pulse on, and how much later the load's outputs do
+    (NaN: it has none). ``aside``: when the driver's other outputs slip."""
+
+    slip: tuple[float, ...]
+    delay: tuple[float, ...]
+    aside: Mapping[str, float]
+
+
+def _neighbours(found: Answer, alone: Answer, usual: tuple[float, ...]) -> Neighbours:
+    later = tuple(s - alone.slip[0] for s in found.slip)
+    after = tuple(float(np.nan_to_num(d - u)) for d, u in zip(found.delay, usual, strict=True))
+    return Neighbours(later, after, {p: t - alone.aside[p] for p, t in found.aside.items()})
 
 
 def _pair(
-    library: Mapping[str, PulseCell], driver: tuple[str, str], load: tuple[str, str], slip: float, delay: float
+    library: Mapping[str, PulseCell], driver: tuple[str, str], load: tuple[str, str], alone: Answer, usual: Answer
 ) -> Pair:
-    """``slip`` and ``delay``: with JTLs. A soma's threshold moves with its load, so that only a JTL fits it."""
-    names = ".".join(driver), ".".join(load)
+    """``alone`` and ``usual``: with JTLs. A soma's threshold moves with its load, so that only a JTL fits it."""
+    names, nothing = (".".join(driver), ".".join(load)), Neighbours((), (), {})
     if library[driver[0]].kind == "soma" and not load[0].startswith("JTL"):
-        return Pair(*names, 0.0, 0.0, "a soma's threshold moves with its load; put a JTL between")
+        return Pair(*names, nothing, "a soma's threshold moves with its load; put a JTL between")
     try:
-        later, after = _answer(library, driver, load)
+        found = _answer(library, driver, load)
     except CellError as error:
-        return Pair(*names, 0.0, 0.0, str(error))
-    return Pair(*names, later - slip, float(np.nan_to_num(after - delay)))
+        return Pair(*names, nothing, str(error))
+    return Pair(*names, _neighbours(found, alone, usual.delay))
 
 
-def _answer(library: Mapping[str, PulseCell], driver: tuple[str, str], load: tuple[str, str]) -> tuple[float, float]:
-    """When the driver slips, from the source's pulse on, and how much later the load does (NaN: it has no output)."""
-    cell = library[load[0]]
-    bench = Bench(library, cell, drivers={load[1]: driver})
-    try:
-        word = word_to(cell, cell.start, lambda s, i: i == load[1] and bool(_outs(cell, s, i)))
-    except CellError:
-        word = [load[1]]
-    at = [FIRST_S + 80e-12 + k * SLOT_S for k in range(len(word))]
+def _answer(library: Mapping[str, PulseCell], driver: tuple[str, str], load: tuple[str, str]) -> Answer:
+    """Pulses far apart, one in each state of the load. Errors: CellError if the two do not work together."""
+    if load[0] == END:
+        cell = library["JTLN" if driver[1] in library[driver[0]].negative else "JTL"]
+        bench, port = Bench(library, cell, drivers={"a": driver}, end="a"), "a"
+    else:
+        cell, port = library[load[0]], load[1]
+        bench = Bench(library, cell, drivers={port: driver})
+    word: list[str] = []
+    marks = []
+    for state in cell.states:
+        word += _walk(cell, cell.start, state)
+        marks.append((state, len(word)))
+        word.append(port)
+        word += _walk(cell, next(t.to for t in cell.transitions if (t.state, t.on) == (state, port)), cell.start)
+    at = [FIRST_S + 100e-12 + k * SLOT_S for k in range(len(word))]
     got = bench.play(list(zip(at, word, strict=True)))
-    came = window(got.times[f"i{load[1]}"], at[-1])
-    state = cell.start
-    for on in word[:-1]:
-        state = next(t.to for t in cell.transitions if (t.state, t.on) == (state, on))
-    ports = _outs(cell, state, word[-1])
+    seen = [_seen(got, cell, state, port, at[k], bool(load[0] == END)) for state, k in marks]
+    aside = {}
+    if driver[0] in library:
+        for other in library[driver[0]].outputs:
+            if other != driver[1] and library[driver[0]].kind == "mealy":
+                aside[other] = float(window(got.times[f"e{port}{other}"], at[marks[0][1]])[0] - at[marks[0][1]])
+    return Answer(tuple(s for s, _ in seen), tuple(d for _, d in seen), aside)
+
+
+def _seen(got: Slips, cell: PulseCell, state: str, port: str, at: float, ended: bool) -> tuple[float, float]:
+    """Slip of the driver and delay of the load's outputs for the pulse at ``at``."""
+    came = window(got.times[f"i{port}"], at)
     if len(came) != 1:
-        raise CellError(f"{driver[0]} before {load[0]}.{load[1]}: gives {len(came)} pulses for one; they do not fit")
-    if not ports:
-        return float(came[0] - at[-1]), float("nan")
+        raise CellError(f"{cell.name}.{port}: the driver gives {len(came)} pulses for one; they do not fit")
     late = []
-    for port in ports:
-        out = window(got.times["XC.n" if cell.weight else f"o{port}"], at[-1])
-        if len(out) != 1:
-            raise CellError(f"{load[0]} behind {driver[0]}.{driver[1]}: {len(out)} pulses at {port}; they do not fit")
-        late.append(out[0] - came[0])
-    return float(came[0] - at[-1]), float(np.mean(late))
+    for out in [] if ended else _outs(cell, state, port):
+        gone = window(got.times["XC.n" if cell.weight else f"o{out}"], at)
+        if len(gone) != 1:
+            raise CellError(f"{cell.name}.{port}: {len(gone)} pulses come out at {out}; they do not fit")
+        late.append(gone[0] - came[0])
+    return float(came[0] - at), float(np.mean(late)) if late else float("nan")
 
 
 def _outs(cell: PulseCell, state: str, on: str) -> list[str]:
     return [e.out for t in cell.transitions if (t.state, t.on) == (state, on) for e in t.emits]
-
-
-def _ended(library: Mapping[str, PulseCell], name: str, port: str) -> float:
-    """How much later an output slips with a resistor behind it."""
-    cell = library[name]
-    word = word_to(cell, cell.start, emits(cell, port))
-    at = [FIRST_S + k * SLOT_S for k in range(len(word))]
-    slips = []
-    for loads in ({}, {port: (END, "")}):
-        got: Slips = Bench(library, cell, loads=loads).play(list(zip(at, word, strict=True)))
-        slips.append(window(got.times[f"o{port}"], at[-1])[0])
-    return float(slips[1] - slips[0])
 
 
 GAPS_S = tuple(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.sfq.pulse.cells import CellError, PulseCell, Transition
+from sim.sfq.pulse.cells import CellError, Neighbours, PulseCell, Transition
 from sim.sfq.pulse.netlist import Instance, Netlist
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -41,8 +41,8 @@ TRANSITION = np.dtype(
 """Next state; first and end of its emissions, recoveries and separations."""
 EMISSION = np.dtype([("out", "i8"), ("delay", "i8"), ("jitter", "f8")])
 RULE = np.dtype([("first", "i8"), ("least", "i8"), ("drops", "b1")])
-INPUT = np.dtype([("owner", "i8"), ("extra", "i8"), ("weight", "f8")])
-"""Instance; how much later its outputs are for this driver; what a pulse adds to a soma."""
+INPUT = np.dtype([("owner", "i8"), ("shift_at", "i8"), ("watch", "i8"), ("weight", "f8")])
+"""Instance; its part of ``shifts``; the output behind if that is watched (-1: none); what a pulse adds to a soma."""
 OUTPUT = np.dtype([("to", "i8"), ("extra", "i8"), ("watched", "b1")])
 """Input that takes its pulses, or -1; how much later a pulse is for this load."""
 
@@ -50,7 +50,8 @@ OUTPUT = np.dtype([("to", "i8"), ("extra", "i8"), ("watched", "b1")])
 class Tables(NamedTuple):
     """What a run reads: records as named above. Few arrays, for compiled calls copy what they are given.
 
-    ``recovery_first`` (recoveries) input; ``recovery_since``, ``recovery_extra`` (recoveries, points) attoseconds.
+    ``shifts`` (pairs x transitions of the load, 2): how much later than said a pulse of this driver comes, and the
+    outputs after it. ``recovery_first`` (recoveries) input; ``recovery_since``, ``recovery_extra`` (recoveries, points) attoseconds.
     ``numbers`` (somas and stochastic cells, 8): see SOMA_NUMBERS; of a stochastic cell the probability comes first.
     """
 
@@ -61,6 +62,7 @@ class Tables(NamedTuple):
     rules: Records
     inputs: Records
     outputs: Records
+    shifts: Ints
     recovery_first: Ints
     recovery_since: Ints
     recovery_extra: Floats
@@ -90,8 +92,8 @@ class Compiled:
     """Watched nets that are inputs: what goes in is what is seen."""
 
 
-Corrections: TypeAlias = Mapping[tuple[str, str], tuple[float, float]]
-"""(driver ``CELL.port``, load ``CELL.port``) to how much later (s) the driver slips, and the load after it."""
+Corrections: TypeAlias = Mapping[tuple[str, str], Neighbours]
+"""(driver ``CELL.port``, load ``CELL.port``) to what they do to each other; driver SOURCE, load END."""
 
 
 def ticks(seconds: float) -> int:
@@ -124,6 +126,8 @@ class _Builder:
         self.cells = tuple(kinds.values())
         self.cell_at = {name: k for k, name in enumerate(kinds)}
         self.transitions = tuple(tuple(c.table()) for c in self.cells)
+        self.shift_at: dict[tuple[str, str, str], int] = {}
+        self.shift_rows: list[tuple[int, int]] = []
 
     def build(self, watch: Sequence[str] | None) -> Compiled:
         self.number_ports()
@@ -140,8 +144,10 @@ class _Builder:
             if starts:
                 seen[net] = self.out_at[starts[0]]
                 outputs["watched"][seen[net]] = True
+                if outputs["to"][seen[net]] >= 0:
+                    inputs["watch"][outputs["to"][seen[net]]] = seen[net]
         instances, numbers = self.per_instance()
-        tables = Tables(instances, *self.per_cell(), inputs, outputs, *self.recoveries(), numbers)
+        tables = Tables(instances, *self.per_cell(), inputs, outputs, self.shifts(), *self.recoveries(), numbers)
         sources = {net: self.in_at[self.netlist.loads[net][0]] for net in self.netlist.inputs}
         return Compiled(
             tables, self.cells, self.transitions, self.instances, tuple(self.ins), sources, seen,
@@ -182,27 +188,53 @@ class _Builder:
         inputs, outputs = np.zeros(len(self.ins), INPUT), np.zeros(len(self.outs), OUTPUT)
         inputs["owner"], inputs["weight"] = [self.index[n] for n, _ in self.ins], self.weights
         outputs["to"] = -1
+        inputs["shift_at"] = inputs["watch"] = -1
         for (name, port), k in self.out_at.items():
             instance = self.netlist.instances[name]
             ends = self.netlist.loads.get(instance.nets[port], [])
-            driver = f"{instance.cell.name}.{port}"
+            to = self.branch.get((name, port), self.in_at.get(ends[0], -1)) if ends else -1
+            outputs["to"][k] = to
+            inputs["shift_at"][to] = self.pair(outputs, name, port, ends[0] if ends else None) if ends else -1
             if not ends:
-                outputs["extra"][k] = ticks(self.corrections.get((driver, "END"), (0.0, 0.0))[0])
-                continue
-            to = outputs["to"][k] = self.branch.get((name, port), self.in_at.get(ends[0], -1))
-            outputs["extra"][k], inputs["extra"][to] = self.correction(driver, ends[0])
+                self.pair(outputs, name, port, None)
         for net in self.netlist.inputs:
             end = self.netlist.loads[net][0]
-            inputs["extra"][self.in_at[end]] = self.correction("SOURCE", end)[1]
+            inputs["shift_at"][self.in_at[end]] = self.pair(outputs, "", "", end)
         return inputs, outputs
 
-    def correction(self, driver: str, end: tuple[str, str]) -> tuple[int, int]:
-        load = f"{self.netlist.instances[end[0]].cell.name}.{end[1]}"
-        misfit = self.misfits.get((driver, load))
-        if misfit is not None:
-            raise CellError(f"{end[0]}.{end[1]}: {driver} cannot drive {load}: {misfit}")
-        later, after = self.corrections.get((driver, load), (0.0, 0.0))
-        return ticks(later), ticks(after)
+    def pair(self, outputs: Records, name: str, port: str, end: tuple[str, str] | None) -> int:
+        """Add what a line's ends do to each other to the outputs' extra delays; the load's part of the shifts."""
+        driver = f"{self.netlist.instances[name].cell.name}.{port}" if name else "SOURCE"
+        load = f"{self.netlist.instances[end[0]].cell.name}.{end[1]}" if end else "END"
+        if end and (driver, load) in self.misfits:
+            raise CellError(f"{end[0]}.{end[1]}: {driver} cannot drive {load}: {self.misfits[driver, load]}")
+        found = self.corrections.get((driver, load))
+        if found is None:
+            return -1
+        usual = ticks(sum(found.later_s) / len(found.later_s))
+        if name:
+            outputs["extra"][self.out_at[name, port]] += usual
+            for other, later in found.aside_s.items():
+                outputs["extra"][self.out_at[name, other]] += ticks(later)
+        if end is None:
+            return -1
+        return self.shift(driver, self.netlist.instances[end[0]].cell, end[1], found, usual)
+
+    def shift(self, driver: str, cell: PulseCell, port: str, found: Neighbours, usual: int) -> int:
+        """Rows of the shifts of a pair, one for each transition of the load."""
+        key = (driver, cell.name, port)
+        if key not in self.shift_at:
+            self.shift_at[key] = len(self.shift_rows)
+            on = {"mealy": port}.get(cell.kind)
+            for t in self.transitions[self.cell_at[cell.name]]:
+                state = cell.states.index(t.state)
+                mine = cell.kind != "soma" and (on is None or t.on == on)
+                row = (ticks(found.later_s[state]) - usual, ticks(found.after_s[state])) if mine else (0, 0)
+                self.shift_rows.append(row)
+        return self.shift_at[key]
+
+    def shifts(self) -> Ints:
+        return np.array(self.shift_rows, np.int64).reshape(len(self.shift_rows), 2)
 
     def per_instance(self) -> tuple[Records, Floats]:
         """Instances, and the numbers of somas and stochastic cells."""
