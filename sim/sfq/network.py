@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ Progress = Callable[[float], None]
 Array = npt.NDArray[Any]
 DRAWN = 64
 """Junctions whose slips are kept for drawing."""
+SIDE_BY_SIDE = 1000
+"""Junctions above which a sample alone is as fast as one of sixteen in lanes: these leave the cache (measured)."""
 
 
 def run(
@@ -96,15 +98,15 @@ def _wired(
     watched = list(circuit.junctions.names) if circuit.jj_count <= DRAWN else neurons
     drives = {} if pulses is None else drives_of(circuit, wiring, pulses)
     tell = _share(progress, 0.0, samples / (samples + 1))
-    done = batch(circuit, Corners(samples, shapes=drives), t_stop=stop, watch=watched, progress=tell, energy=True)
+    done = _simulate(circuit, Corners(samples, shapes=drives), stop, watched, tell)
     ledger = Ledger(circuit, wiring)
-    ledger.add_slips(done.slips.sum(axis=0))
+    ledger.add_slips(done.slips)
     ledger.add_time(samples * stop)
     spikes = {
         node: np.stack(
             [
                 np.stack(
-                    [binned(wiring, done.pulse_times(j, k), late, steps) for j, late in zip(js, lates, strict=True)], 1
+                    [binned(wiring, done.times_s(j, k), late, steps) for j, late in zip(js, lates, strict=True)], 1
                 )
                 for k in range(samples)
             ]
@@ -113,7 +115,7 @@ def _wired(
     }
     speaks = int(spikes[wiring.output_node].any(axis=(1, 2)).argmax())
     wanted = [r.label for r in circuit.requests] if pulses is None and not probes else traces
-    shown = _slips(done, speaks) | _joules(done)
+    shown = done.probes(watched, speaks)
     if wanted:
         tell = _share(progress, samples / (samples + 1), 1.0)
         told = one(circuit, Corners(samples, shapes=drives), speaks)
@@ -123,20 +125,53 @@ def _wired(
     return spiked(out, wiring, spikes, None if pulses is None else int(pulses.sum()))
 
 
-def _joules(done: BatchRun) -> dict[str, Array]:
-    """What each sample took from the bias and made heat, by the integrals of the solver; the report tells of it."""
-    energy = done.energy_J
-    return {"bias_work_J": energy["bias_J"], "heat_J": energy["resistor_J"] + energy["junction_J"]}
+@dataclass(frozen=True)
+class _Seen:
+    """``slips_of(junction, sample)``: rows of time (s) and sign; ``slips`` of all junctions, over all samples; by sample
+    the smallest step taken, the work of the bias and the heat, by the integrals of the solver."""
+
+    slips_of: Callable[[str, int], Array]
+    slips: Array
+    step_s_used: Array
+    bias_work_J: Array
+    heat_J: Array
+
+    def times_s(self, junction: str, sample: int) -> Array:
+        """Times of the slips of +2 pi."""
+        rows = self.slips_of(junction, sample)
+        times: Array = rows[rows[:, 1] == 1, 0]
+        return times
+
+    def probes(self, junctions: list[str], sample: int) -> dict[str, Array]:
+        """What a report draws and prices."""
+        slips = {f"slips({name})": self.slips_of(name, sample) for name in junctions[:DRAWN]}
+        return slips | {"bias_work_J": self.bias_work_J, "heat_J": self.heat_J}
 
 
-def _slips(done: BatchRun, sample: int) -> dict[str, Array]:
-    """Time and sign of the slips of one sample, for drawing."""
-    out: dict[str, Array] = {}
-    mine = done.corner == sample
-    for k, name in enumerate(done.names[:DRAWN]):
-        at = mine & (done.junction == k)
-        out[f"slips({name})"] = np.stack([done.time_s[at], done.sign[at].astype(np.float64)], axis=1)
-    return out
+def _simulate(circuit: Circuit, samples: Corners, stop: float, watched: list[str], progress: Progress | None) -> _Seen:
+    """Every sample of a small circuit side by side; of a large one, each by itself."""
+    if circuit.jj_count <= SIDE_BY_SIDE:
+        all_ = batch(circuit, samples, t_stop=stop, watch=watched, progress=progress, energy=True)
+        work, heat = all_.energy_J["bias_J"], all_.energy_J["resistor_J"] + all_.energy_J["junction_J"]
+        return _Seen(_rows_of(all_), all_.slips.sum(axis=0), all_.step_s_used, work, heat)
+    each = []
+    for k in range(samples.count):
+        tell = _share(progress, k / samples.count, (k + 1) / samples.count)
+        one_ = one(circuit, samples, k)
+        each.append(transient(one_, t_stop=stop, watch=watched, probes=(), progress=tell, corner=k))
+    slips = sum(np.array([done.slips[n] for n in circuit.junctions.names]) for done in each)
+    used = np.array([done.step_s_used for done in each])
+    work, heat = (np.array([getattr(e.energy, k) for e in each]) for k in ("bias_J", "dissipated_J"))
+    return _Seen(lambda junction, k: each[k].pulses[junction], np.asarray(slips), used, work, heat)
+
+
+def _rows_of(done: BatchRun) -> Callable[[str, int], Array]:
+    def rows(junction: str, sample: int) -> Array:
+        low, high = np.searchsorted(done.corner, [sample, sample + 1])
+        at = low + np.flatnonzero(done.junction[low:high] == done.at(junction))
+        return np.stack([done.time_s[at], done.sign[at].astype(np.float64)], axis=1)
+
+    return rows
 
 
 def spiked(run: Run, wiring: Wiring, spikes: Mapping[str, Array], driven: int | None) -> Run:

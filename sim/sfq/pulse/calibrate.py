@@ -19,7 +19,7 @@ from sim.sfq.pulse import soma
 from sim.sfq.pulse.bench import STEP_S
 from sim.sfq.pulse.cells import PulseCell, SomaRow
 from sim.sfq.pulse.library import TIMING, machines
-from sim.sfq.pulse.measure import Gap, Pair, base, gaps, pairs, twin
+from sim.sfq.pulse.measure import Blend, Gap, Pair, base, blends, gaps, pairs, twin
 from sim.sfq.pulse.to_deck import used
 
 Progress = Callable[[float], None]
@@ -40,6 +40,9 @@ def calibrate(path: Path = TIMING, progress: Progress | None = None) -> Path:
         lines += _delays(library[name])
         lines += [row for gap in gaps(library, library[name]) for row in _gap(name, gap)]
         _tell(progress, 0.4 * (k + 1) / len(mealy))
+    for name in mealy:
+        lines += [_blend(blend) for blend in blends(library, library[name])]
+    _tell(progress, 0.5)
     lines += [row for pair in pairs(library) for row in _pair(pair)]
     _tell(progress, 0.7)
     rows = load_cells()["SOMA"].soma
@@ -103,6 +106,11 @@ def _gap(name: str, gap: Gap) -> list[str]:
         since, extra = (", ".join(_ps(v) for v in row[:n]) for row in (gap.since_s, gap.extra_s))
         out.append(f"[[recovery]]\n{where}\nsince_s = [{since}]\nextra_s = [{extra}]\n")
     return out
+
+
+def _blend(blend: Blend) -> str:
+    row = f'[[blend]]\ncell = "{blend.cell}"\non = "{blend.on}"\nout = "{blend.out}"'
+    return f"{row}\nper_s = {blend.per_s:.4g}\n"
 
 
 def _pair(pair: Pair) -> list[str]:
