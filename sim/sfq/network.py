@@ -127,8 +127,8 @@ def _wired(
 
 @dataclass(frozen=True)
 class _Seen:
-    """``slips_of(junction, sample)``: rows of time (s) and sign; ``slips`` of all junctions, over all samples; by sample
-    the smallest step taken, the work of the bias and the heat, by the integrals of the solver."""
+    """``slips_of(junction, sample)``: rows of time (s) and sign; ``slips`` of all junctions, over all samples; by
+    sample the smallest step taken, the work of the bias and the heat, by the integrals of the solver."""
 
     slips_of: Callable[[str, int], Array]
     slips: Array
