@@ -192,7 +192,7 @@ class Exp:
 
 KINDS = ("PWL", "PWS", "PULSE", "SIN", "EXP", "CUS", "NOISE")
 _CALL = re.compile(rf"^({'|'.join(KINDS)})\b\s*(\(?)(.*)$", re.DOTALL)
-_DC = re.compile(r"^DC\b(?!\s*[-+*/^])\s*")
+_DC = re.compile(r"^DC(?:\s+|(?=\())")
 _AC = re.compile(r"\s+AC\b.*$")
 _LIMITS = {"PULSE": (2, 7), "SIN": (2, 7), "EXP": (2, 6), "NOISE": (1, 3)}
 _ZERO_FORBIDDEN = {"PULSE": {6: "period"}, "EXP": {3: "tau1", 5: "tau2"}, "NOISE": {2: "time step"}}
