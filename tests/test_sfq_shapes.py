@@ -30,6 +30,8 @@ def test_dc() -> None:
     assert at("dc 3", -1, 0, 9) == [3, 3, 3]
     assert at("2*A", 1) == [8]
     assert at("dc A", 1) == [4]
+    assert at("dc -3", 1) == [-3]
+    assert at("dc(3)", 1) == [3]
 
 
 def test_pwl_is_zero_before_and_held_after() -> None:
