@@ -196,7 +196,8 @@ def test_what_josim_only_warns_of(text: str) -> None:
 
 def test_values_with_spaces_and_quotes() -> None:
     c = flat(
-        ".param w = 5 * s\n.param s=2\nR1 1 0 2 * w + 1\nR2 1 0 {w - 1}\nR3 1 0 '3 * w'\nI1 0 1 pwl(0 0 s*1p w * 1u)\n"
+        ".param w = 5 * s\n.param s=2\nR1 1 0 2 * w + 1\nR2 1 0 {w - 1} [R7]\n.param odd=0.7'\nR3 1 0 '3 * w'\n"
+        "I1 0 1 pwl(0 0 s*1p w * 1u)\n"
     )
     assert c.resistors.value.tolist() == [21, 9, 30]
     assert c.bias_current_A == pytest.approx(1e-5)

@@ -119,7 +119,9 @@ def test_exported_deck_has_josims_phases(golden_cells: Path, pattern: str, pulse
         rows = np.loadtxt(f, delimiter=",")
     ours = {n: n.replace(n[:-1].split("|")[-1], INSTANCES[n[:-1].split("|")[-1]]) for n in names[1:]}
     x = np.broadcast_to(np.array([int(c) for c in pattern]), (1, 32, 2))
-    run = network.run(to_deck(xor_net(), technology=golden_cells, start_s=(50e-12, 61e-12)), x, probes=list(ours.values()))
+    run = network.run(
+        to_deck(xor_net(), technology=golden_cells, start_s=(50e-12, 61e-12)), x, probes=list(ours.values())
+    )
     at = np.rint(rows[:, 0] / 0.1e-12).astype(int)
     assert np.allclose(run.probes["time_s"][at], rows[:, 0], rtol=0, atol=1e-16)
     assert len(rows) > 9000

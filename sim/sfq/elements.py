@@ -15,7 +15,8 @@ from sim.sfq.errors import DeckError, DeckWarning, Where, unsupported
 from sim.sfq.lines import Line, split_outside
 
 WORDS_WITHOUT_MEANING = {"FCHECK", "NFREE"}
-"""Marks that layout tools leave behind an element; JoSIM ignores any word there, we ignore these in silence."""
+"""Marks that layout tools leave behind an element; JoSIM ignores any word there, we ignore these, and a ``[name]``, in
+silence."""
 
 NOISE = frozenset({"TEMP", "NEB", "SPREAD"})
 """``temp=`` (K), ``neb=`` (Hz) and ``spread=`` (relative, 3 sigma) of one element."""
@@ -98,7 +99,7 @@ def _known_options(card: Card, known: frozenset[str]) -> Card:
 
 def _trailing(name: str, words: list[str], value: str, where: Where) -> None:
     """Words behind the value: layout marks are nothing, other plain words are said, values are refused."""
-    strange = [w for w in words if w not in WORDS_WITHOUT_MEANING]
+    strange = [w for w in words if w not in WORDS_WITHOUT_MEANING and not (w[0] == "[" and w[-1] == "]")]
     if not strange:
         return
     if not all(_WORD.match(w) for w in strange) or not any(c.isdigit() for c in value):
