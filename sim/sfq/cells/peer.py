@@ -10,12 +10,16 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from sim.sfq.batch import BatchRun
 from sim.sfq.cells.bench import Bench, Events, triangles
+from sim.sfq.cells.sweep import tour_events
 from sim.sfq.circuit import Floats
+from sim.sfq.corners import Corners
 from sim.sfq.errors import NOWHERE, DeckError
 from sim.sfq.output import read_csv
 
@@ -76,3 +80,39 @@ def crossings(time_s: Floats, phase: Floats) -> list[tuple[float, int]]:
         share = (level - phase[k]) / (phase[k + 1] - phase[k])
         out.append((float(time_s[k] + share * (time_s[k + 1] - time_s[k])), sign))
     return out
+
+
+AGREE_S = 0.05e-12
+
+
+def compare(b: Bench, josim: str | Path, biases: Sequence[float]) -> str:
+    """Our slips and JoSIM's of every junction over the cell's tour, biases times some factors: the same, or an error.
+
+    Returns the sentence for a table's ``peer``. Raises DeckError naming the junction and the bias where they differ.
+    """
+    events = tour_events(b.machine)
+    stop = events[-1][0] + 60e-12
+    factors = np.repeat(np.array(biases)[:, None], len(b.circuit.currents), axis=1)
+    run = b.run([events] * len(biases), stop, Corners(len(biases), currents=factors))
+    worst = 0.0
+    for k, bias in enumerate(biases):
+        theirs = josim_slips(b, events, josim, t_stop=stop, bias=bias)
+        for name in b.watch:
+            ours = our_slips(run, name, k)
+            if [s for _, s in ours] != [s for _, s in theirs[name]]:
+                what = f"slips {len(ours)} times at bias x{bias:g}, {len(theirs[name])} in JoSIM"
+                raise DeckError(NOWHERE, name, what, "compare with a smaller step")
+            worst = max([worst, *(abs(t - u) for (t, _), (u, _) in zip(ours, theirs[name], strict=True))])
+    if worst > AGREE_S:
+        raise DeckError(
+            NOWHERE, b.machine.name, f"slips up to {worst * 1e12:.3f} ps apart", "compare with a smaller step"
+        )
+    every = ", ".join(f"{bias:g}" for bias in biases)
+    apart = f"at most {worst * 1e15:.1f} fs apart"
+    return f"JoSIM, phase mode, 0.1 ps: same slips of all junctions, biases times {every}; {apart}"
+
+
+def our_slips(run: BatchRun, junction: str, corner: int) -> list[tuple[float, int]]:
+    """(time in s, sign) of a junction's slips in a corner, in order."""
+    rows = [(float(t), sign) for sign in (1, -1) for t in run.pulse_times(junction, corner, sign)]
+    return sorted(rows)

@@ -28,11 +28,15 @@ class CellError(ValueError):
 
 @dataclass(frozen=True)
 class Emission:
-    """A pulse at port ``out``, ``delay_s`` after the input's, with normal jitter of ``jitter_s``."""
+    """A pulse at port ``out``, ``delay_s`` after the input's, with normal jitter of ``jitter_s``.
+
+    Where the driver makes it ``x`` later and the load ``y``, both together make it ``x + y + blend_per_s x y`` later.
+    """
 
     out: str
     delay_s: float
     jitter_s: float = 0.0
+    blend_per_s: float = 0.0
 
 
 @dataclass(frozen=True)

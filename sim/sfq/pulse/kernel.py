@@ -108,6 +108,7 @@ def _emit(
 ) -> Any:  # fmt: skip
     """Take a transition: count it, send its pulses. A pulse never overtakes the one before it."""
     s.taken[at.taken_at + which] += 1
+    after = extra
     for r in range(row.recovery_at, row.recovery_end):
         extra += _recovery(tb, r, t - s.inputs[at.in_at + tb.recovery_first[r]].last)
     count = 0
@@ -115,6 +116,8 @@ def _emit(
         emit = tb.emissions[e]
         o = at.out_at + emit.out
         when = t + emit.delay + extra + tb.outputs[o].extra
+        if emit.blend != 0.0:
+            when += np.int64(round(emit.blend * after * tb.outputs[o].extra))
         if jitter and emit.jitter > 0.0:
             draw = normal(seed, at.key, pulse, JITTER + e - row.emit_at + 8 * (which + 1))
             when += np.int64(round(emit.jitter * draw))

@@ -3,6 +3,7 @@
     delay        of an emission from slip to slip, cell between JTLs, nothing else near in time
     pair         by state of the load, against a JTL in the place of the other: how much later_s the driver slips,
                  how much the load's outputs come after_s that; aside_s: the driver's other outputs
+    blend        1/s: driver and load together make an output later by per_s times the product of what each does
     separation   in a state, a pulse at ``then`` must come least_s after one at ``first``
     recovery     how much later outputs are when ``first`` came since_s before ``then``
     soma         pulse_A, tau_s, ic_A by branches; a slip slip_s + late_s ln(1 + late_v/(v - theta)) after its pulse
@@ -118,6 +119,7 @@ def _timed(cell: PulseCell, data: Mapping[str, Any]) -> PulseCell:
     """A cell with the times of the file."""
     mine = {kind: [r for r in data.get(kind, []) if r["cell"] == cell.name] for kind in _KEYS}
     delays = {(r["from"], r["on"], r["out"]): r["delay_s"] for r in mine["delay"]}
+    blends = {(r["on"], r["out"]): r["per_s"] for r in mine["blend"]}
     recoveries: dict[tuple[str, str], list[Recovery]] = {}
     for r in mine["recovery"]:
         row = Recovery(r["first"], tuple(r["since_s"]), tuple(r["extra_s"]))
@@ -125,7 +127,12 @@ def _timed(cell: PulseCell, data: Mapping[str, Any]) -> PulseCell:
     rows = []
     for t in cell.transitions:
         on = cell.inputs[0] if cell.kind == "stochastic" else t.on
-        emits = tuple(replace(e, delay_s=delays.get((t.state, on, e.out), e.delay_s)) for e in t.emits)
+        emits = tuple(
+            replace(
+                e, delay_s=delays.get((t.state, on, e.out), e.delay_s), blend_per_s=float(blends.get((on, e.out), 0.0))
+            )
+            for e in t.emits
+        )
         rows.append(replace(t, emits=emits, recoveries=tuple(recoveries.get((t.state, on), ()))))
     rules = tuple(Separation(r["first"], r["then"], r["least_s"], False, r["from"]) for r in mine["separation"])
     membrane = cell.membrane
@@ -136,4 +143,4 @@ def _timed(cell: PulseCell, data: Mapping[str, Any]) -> PulseCell:
     return replace(cell, transitions=tuple(rows), separations=rules, membrane=membrane)
 
 
-_KEYS = ("delay", "recovery", "separation", "soma")
+_KEYS = ("delay", "blend", "recovery", "separation", "soma")

@@ -181,13 +181,60 @@ def _outs(cell: PulseCell, state: str, on: str) -> list[str]:
     return [e.out for t in cell.transitions if (t.state, t.on) == (state, on) for e in t.emits]
 
 
+SLOW = (("DFF", "q"), ("XOR", "q"), ("NDRO", "q"), ("MERGE", "q"))
+"""Drivers whose pulses are slow, the slowest first: the first that fits a cell is taken to measure its blend."""
+HEAVY = (("MERGE", "a"), ("DFF", "c"))
+"""Loads that make a cell late."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A slow driver and a heavy load together make an output later than one by one: by ``per_s`` times the product of
+    the two (s)."""
+
+    cell: str
+    on: str
+    out: str
+    per_s: float
+
+
+def blends(library: Mapping[str, PulseCell], cell: PulseCell) -> Iterator[Blend]:
+    """For each input and output of a cell for pulses; one for anti-pulses has none."""
+    for on in cell.inputs:
+        for out in cell.outputs:
+            if on in cell.negative or out in cell.negative or cell.weight or cell.kind == "soma":
+                continue
+            if any(t.on == on and out in _outs(cell, t.state, t.on) for t in cell.transitions):
+                yield Blend(cell.name, on, out, _blend(library, cell, on, out))
+
+
+def _blend(library: Mapping[str, PulseCell], cell: PulseCell, on: str, out: str) -> float:
+    def hop(driver: tuple[str, str], load: tuple[str, str]) -> float:
+        bench = Bench(library, cell, drivers={on: driver}, loads={out: load})
+        word = word_to(cell, cell.start, lambda s, i: i == on and out in _outs(cell, s, i))
+        at = [FIRST_S + 100e-12 + k * SLOT_S for k in range(len(word))]
+        got = bench.play(list(zip(at, word, strict=True)))
+        came, gone = window(got.times[f"i{on}"], at[-1]), window(got.times[f"o{out}"], at[-1])
+        return float(gone[0] - came[0]) if len(came) == len(gone) == 1 else float("nan")
+
+    driver, load = ("JTL", "q"), ("JTL", "a")
+    usual = hop(driver, load)
+    for slow in SLOW:
+        after = hop(slow, load) - usual
+        later = np.array([hop(driver, heavy) - usual for heavy in HEAVY])
+        cross = np.array([hop(slow, heavy) - usual for heavy in HEAVY]) - after - later
+        if np.isfinite(cross).all() and abs(after) > 0.1e-12:
+            return float((after * later) @ cross / ((after * later) @ (after * later)))
+    return 0.0
+
+
 GAPS_S = tuple(
     1e-12 * d for d in (60, 40, 30, 25, 22, 20, 18, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)
 )
 """Times between two source pulses that are tried; the first is far enough to be the rule for all."""
 SOON_S = 6e-12
 """Source pulses into one input must not overlap."""
-MOST_EXTRA_S = 1.5e-12
+MOST_EXTRA_S = 0.5e-12
 """A pulse that comes out later than this is too near to failing: its time is not legal."""
 
 

@@ -39,7 +39,7 @@ TRANSITION = np.dtype(
     [(n, "i8") for n in ("to", "emit_at", "emit_end", "recovery_at", "recovery_end", "rules_at", "rules_end")]
 )
 """Next state; first and end of its emissions, recoveries and separations."""
-EMISSION = np.dtype([("out", "i8"), ("delay", "i8"), ("jitter", "f8")])
+EMISSION = np.dtype([("out", "i8"), ("delay", "i8"), ("jitter", "f8"), ("blend", "f8")])
 RULE = np.dtype([("first", "i8"), ("least", "i8"), ("drops", "b1")])
 INPUT = np.dtype([("owner", "i8"), ("shift_at", "i8"), ("watch", "i8"), ("weight", "f8")])
 """Instance; its part of ``shifts``; the output behind if that is watched (-1: none); what a pulse adds to a soma."""
@@ -194,9 +194,9 @@ class _Builder:
             ends = self.netlist.loads.get(instance.nets[port], [])
             to = self.branch.get((name, port), self.in_at.get(ends[0], -1)) if ends else -1
             outputs["to"][k] = to
-            inputs["shift_at"][to] = self.pair(outputs, name, port, ends[0] if ends else None) if ends else -1
-            if not ends:
-                self.pair(outputs, name, port, None)
+            shift = self.pair(outputs, name, port, ends[0] if ends else None)
+            if ends:
+                inputs["shift_at"][to] = shift
         for net in self.netlist.inputs:
             end = self.netlist.loads[net][0]
             inputs["shift_at"][self.in_at[end]] = self.pair(outputs, "", "", end)
@@ -285,7 +285,7 @@ class _Builder:
         """Cells, transitions, emissions, rules."""
         cells: list[tuple[int, ...]] = []
         rows: list[tuple[int, ...]] = []
-        emits: list[tuple[int, int, float]] = []
+        emits: list[tuple[int, int, float, float]] = []
         rules: list[tuple[int, int, bool]] = []
         recoveries = 0
         for c, table in zip(self.cells, self.transitions, strict=True):
@@ -293,7 +293,10 @@ class _Builder:
             cells.append((KINDS[c.kind], len(c.events), len(rows)))
             for t in table:
                 at = (len(emits), recoveries, len(rules))
-                emits += [(c.outputs.index(e.out), ticks(e.delay_s), e.jitter_s / TICK_S) for e in t.emits]
+                emits += [
+                    (c.outputs.index(e.out), ticks(e.delay_s), e.jitter_s / TICK_S, e.blend_per_s * TICK_S)
+                    for e in t.emits
+                ]
                 recoveries += len(t.recoveries)
                 on = t.on if c.kind == "mealy" else c.inputs[0]
                 mine = [s for s in c.separations if s.then == on and s.state in ("", t.state) and c.kind != "soma"]
