@@ -12,7 +12,9 @@ Source: docs/sfq.md 3.3, 3.5, 4.1, and the measured rows of the technology's tab
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +34,14 @@ LONGEST_STEP_S = 1e-9
 
 @dataclass(frozen=True)
 class Neuron:
-    """``weights`` from every source; ``bias_A`` of its soma, or None for a relay (a tree of mergers)."""
+    """``weights`` from every source; ``bias_A`` of its soma, or None for a relay (a tree of mergers).
+
+    ``pass_A``: weight current of the stochastic synapse from each source, 0 for none; empty: there are none.
+    """
 
     weights: tuple[int, ...]
     bias_A: float | None
+    pass_A: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,19 +63,32 @@ class Plan:
     losses: tuple[Loss, ...]
 
 
-def plan(network: Network, technology: Technology, step_s: float | None = None) -> Plan:
+@dataclass(frozen=True)
+class Drawn:
+    """A Linear's weights as branches ``(neurons, sources)``; weight currents of stochastic synapses, or none."""
+
+    weights: npt.NDArray[np.int64]
+    pass_A: npt.NDArray[np.float64] | None = None
+    losses: tuple[Loss, ...] = ()
+
+
+Reader: TypeAlias = Callable[[str, Network, Technology], Drawn]
+"""How the weights of a Linear node become branches: :func:`integers`, or ``sfq_stochastic.probabilities``."""
+
+
+def plan(network: Network, technology: Technology, step_s: float | None, read: Reader) -> Plan:
     """Map a chain of Linear and Spiking nodes. Errors: :class:`MappingError` naming node, rule and fix."""
     network.check()
     pairs = _chain(network)
     step, losses = _step(network, technology, step_s)
     layers = []
     for k, (linear, spiking) in enumerate(pairs):
-        weights = _integers(linear, network)
+        drawn = read(linear, network, technology)
         law = _law(spiking, network)
-        layer, lost = _layer(spiking, weights, law, step, technology)
+        layer, lost = _layer(spiking, drawn, law, step, technology)
         layers.append(layer)
-        losses += lost
-        if k and (weights < 0).any():
+        losses += [*drawn.losses, *lost]
+        if k and (drawn.weights < 0).any():
             fastest = technology.numbers["inverter_max_Hz"] / 1e9
             losses.append(Loss(pairs[k - 1][1], "negative weights behind: inverter recovers up to, GHz", fastest))
     shape = network.shapes()[network.input]
@@ -120,7 +139,9 @@ def _step(network: Network, technology: Technology, step_s: float | None) -> tup
     return asked, [] if asked == network.dt_s else [Loss(network.input, "step changed, s", asked - network.dt_s)]
 
 
-def _integers(name: str, network: Network) -> npt.NDArray[np.int64]:
+def integers(name: str, network: Network, technology: Technology) -> Drawn:
+    """Whole weights as so many branches each. Errors: :class:`MappingError` naming the weight and the fix."""
+    del technology
     node = network.nodes[name]
     if not isinstance(node, Linear):
         raise MappingError(f"{name}: expected a Linear node, got {node}")
@@ -140,7 +161,7 @@ def _integers(name: str, network: Network) -> npt.NDArray[np.int64]:
     silent = np.flatnonzero(~rounded.any(axis=1))
     if len(silent):
         raise MappingError(f"{name}: row {silent[0]} has no weight but 0, its neuron never fires; prune the neuron")
-    return rounded
+    return Drawn(rounded)
 
 
 @dataclass(frozen=True)
@@ -163,20 +184,19 @@ def _law(name: str, network: Network) -> _Normal:
     return _Normal(kept, law.threshold / gain, law.fires == ">")
 
 
-def _layer(
-    name: str, weights: npt.NDArray[np.int64], law: _Normal, step: float, technology: Technology
-) -> tuple[Layer, list[Loss]]:
+def _layer(name: str, drawn: Drawn, law: _Normal, step: float, technology: Technology) -> tuple[Layer, list[Loss]]:
     neurons, losses = [], []
-    for index, row in enumerate(weights):
+    for index, row in enumerate(drawn.weights):
         owner = f"{name}[{index}]"
+        passes = () if drawn.pass_A is None else tuple(float(i) for i in drawn.pass_A[index])
         if _relays(row, law):
             fan_in = int((row > 0).sum())
-            neurons.append(Neuron(tuple(int(w > 0) for w in row), None))
+            neurons.append(Neuron(tuple(int(w > 0) for w in row), None, passes))
             if fan_in > 1:
                 losses.append(Loss(owner, "relay: no charge is kept of pulses that coincide, of inputs", float(fan_in)))
             continue
         bias, lost = _bias(owner, row, law, step, technology)
-        neurons.append(Neuron(tuple(int(w) for w in row), bias))
+        neurons.append(Neuron(tuple(int(w) for w in row), bias, passes))
         losses += lost
     return Layer(name, tuple(neurons)), _gathered(name, losses)
 

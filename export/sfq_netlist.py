@@ -6,6 +6,7 @@ Instances are ``XI<input><P|N>..`` and ``XL<layer>N<neuron>..``, nodes are named
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,6 +48,8 @@ class Line:
 @dataclass
 class Netlist:
     tech: Technology
+    polarities: tuple[int, ...] = (1, -1)
+    delays: Mapping[tuple[int, int], float] = field(default_factory=dict)
     body: list[str] = field(default_factory=list)
     used: dict[str, float | None] = field(default_factory=dict)
     junctions: int = 0
@@ -67,7 +70,7 @@ class Netlist:
         self.junctions += cell.junctions
         self.bias_A += cell.bias_A
         first, latest = min(i.arrival_s for i in into), max(i.latest_s for i in into)
-        negative = kind in ("JTLN", "SPLITN", "INV")
+        negative = kind in ("JTLN", "SPLITN", "INV", "STSYNN")
         return [Line(o, first + cell.delay_s, latest + cell.delay_s, negative) for o in outs]
 
     def jtl(self, name: str, line: Line) -> Line:
@@ -82,23 +85,27 @@ class Netlist:
         left, right = (self.jtl(f"{name}{k}J", half) for k, half in zip("AB", halves, strict=True))
         return self.spread(f"{name}A", left, count - count // 2) + self.spread(f"{name}B", right, count // 2)
 
-    def inputs(self, index: int) -> dict[int, Line]:
-        """The driven lines of an input by sign; a line that no synapse takes is not drawn, see :meth:`fan_out`."""
-        start = self.tech.numbers["drive_delay_s"]
-        return {sign: Line(f"i{index}{'p' if sign > 0 else 'n'}", start, start, sign < 0) for sign in (1, -1)}
+    def inputs(self, index: int, positive: int, negative: int) -> tuple[list[Line], list[Line]]:
+        """Positive and negative copies of an input's line, driven from outside in :attr:`polarities`.
 
-    def fan_out(self, lines: dict[int, Line], sign: int, count: int) -> list[Line]:
-        """``count`` lines of one sign from an input (both signs are driven)."""
+        A line that no synapse takes is not drawn.
+        """
+        if -1 in self.polarities or not negative:
+            return self.driven(index, 1, positive), self.driven(index, -1, negative)
+        return self.fan_out(self.driven(index, 1, 1)[0], positive, negative)
+
+    def driven(self, index: int, sign: int, count: int) -> list[Line]:
+        """``count`` copies of a line with a source of its own, which goes through two JTL."""
         if not count:
             return []
-        line = lines[sign]
-        name = line.node.upper()
-        index = int(name[1:-1])
+        name = f"I{index}{'P' if sign > 0 else 'N'}"
+        start = self.tech.numbers["drive_delay_s"] + self.delays.get((index, sign), 0.0)
         self.sources[f"V{name}"] = (index, sign)
+        line = Line(name.lower(), start, start, sign < 0)
         return self.spread(name, self.jtl(f"{name}2", self.jtl(f"{name}1", line)), count)
 
-    def fan_out_hidden(self, line: Line, positive: int, negative: int) -> tuple[list[Line], list[Line]]:
-        """Positive and negative copies of a neuron's line; an inverter makes the second kind."""
+    def fan_out(self, line: Line, positive: int, negative: int) -> tuple[list[Line], list[Line]]:
+        """Positive and negative copies of a line; an inverter makes the second kind."""
         name = line.node.upper()
         if not positive + negative:
             self.body.append(f"R{name} {line.node} 0 3")
@@ -108,22 +115,51 @@ class Netlist:
         turned = self.cell(f"{name}V", "INV", copies.pop())[0]
         return copies, self.spread(f"{name}N", self.jtl(f"{name}VJ", turned), negative)
 
-    def layer(self, k: int, layer: Layer, lines: list[dict[int, Line]], last: bool) -> list[dict[int, Line]]:
-        """Draw a layer; its neurons' lines."""
+    def layer(self, k: int, layer: Layer, lines: list[Line] | None, last: bool) -> list[Line]:
+        """Draw a layer behind ``lines``, or behind the inputs (None); its neurons' lines."""
         weights = np.array([n.weights for n in layer.neurons])
         branches: list[list[Line]] = [[] for _ in layer.neurons]
-        for source, line in enumerate(lines):
+        waits = [0] * weights.shape[1] if lines is None else self.waits(np.abs(weights).sum(axis=0))
+        for source in range(weights.shape[1]):
+            if lines is not None:
+                lines[source] = self.wait(lines[source], waits[source])
             plus, minus = (np.maximum(sign * weights[:, source], 0) for sign in (1, -1))
-            if -1 in line:
-                copies = [self.fan_out(line, 1, int(plus.sum())), self.fan_out(line, -1, int(minus.sum()))]
-            else:
-                copies = list(self.fan_out_hidden(line[1], int(plus.sum()), int(minus.sum())))
+            wanted_of = int(plus.sum()), int(minus.sum())
+            copies = self.inputs(source, *wanted_of) if lines is None else self.fan_out(lines[source], *wanted_of)
             for j in range(len(layer.neurons)):
                 for copy, wanted in zip(copies, (plus[j], minus[j]), strict=True):
-                    branches[j] += [copy.pop(0) for _ in range(int(wanted))]
+                    taken = [copy.pop(0) for _ in range(int(wanted))]
+                    pass_A = layer.neurons[j].pass_A[source] if layer.neurons[j].pass_A else 0.0
+                    branches[j] += [self.gate(f"L{k}N{j}G{source}", b, pass_A) if pass_A else b for b in taken]
         self.neurons[layer.node], self.latency_s[layer.node], self.synapses[layer.node] = [], [], []
         drawn = enumerate(zip(layer.neurons, branches, strict=True))
-        return [{1: self.neuron(f"L{k}N{j}", layer.node, neuron, into, last)} for j, (neuron, into) in drawn]
+        return [self.neuron(f"L{k}N{j}", layer.node, neuron, into, last) for j, (neuron, into) in drawn]
+
+    def waits(self, copies: npt.NDArray[np.int64]) -> list[int]:
+        """JTLs before each line's tree of so many copies, that all trees end together to within half a level."""
+        level = self.tech.cells["SPLIT"].delay_s + self.tech.cells["JTL"].delay_s
+        depths = [(max(int(n), 1) - 1).bit_length() for n in copies]
+        return [
+            round((max(depths) - d) * level / self.tech.cells["JTL"].delay_s) if n else 0
+            for d, n in zip(depths, copies, strict=True)
+        ]
+
+    def wait(self, line: Line, count: int) -> Line:
+        """The line behind ``count`` JTLs."""
+        name = line.node.upper()
+        for k in range(count):
+            line = self.jtl(f"{name}W{k}", line)
+        return line
+
+    def gate(self, name: str, line: Line, pass_A: float) -> Line:
+        """The line behind a stochastic synapse with its weight current, and the JTL behind that."""
+        passed = self.cell(name, "STSYNN" if line.negative else "STSYN", line)[0]
+        ends = f"{name.lower()}w"
+        self.body[-1] += f" {ends}"
+        current = f"pwl(0 0 5p {pass_A * 1e6:.1f}u)"
+        self.body.append(f"I{name} {ends} 0 {current}" if line.negative else f"I{name} 0 {ends} {current}")
+        self.bias_A += pass_A
+        return self.jtl(f"{name}J", passed)
 
     def neuron(self, name: str, node: str, neuron: Neuron, branches: list[Line], last: bool) -> Line:
         """A soma with its synapses, or a relay, and the JTL behind it; noted in the tables."""
@@ -151,7 +187,8 @@ class Netlist:
         for k, branch in enumerate(branches):
             ends += self.cell(f"{name}Y{k}", "SYNM" if branch.negative else "SYNP", branch, out=into)
             self.synapses[node].append(f"B1|X1|X{name}Y{k}")
-        summed = Line(into, min(e.arrival_s for e in ends), max(e.latest_s for e in ends))
+        exciting = [e for e, b in zip(ends, branches, strict=True) if not b.negative] or ends
+        summed = Line(into, min(e.arrival_s for e in exciting), max(e.latest_s for e in ends))
         own = self.tech.numbers["soma_bias_A"]
         uA = round(bias_A * 1e6)
         kind = "SOMA" if uA == round(own * 1e6) else f"SOMA{'M' if uA < 0 else ''}{abs(uA)}"
@@ -206,6 +243,7 @@ class Netlist:
         latest = max(t for ts in wiring.latency_s.values() for t in ts)
         stop = math.ceil((max(wiring.start_s) + (len(pattern) + 1) * wiring.step_s + latest) * 1e12)
         step = self.tech.numbers["solver_step_s"] * 1e12
+        noise = [".temp 4.2", ".neb 1e12"] if {"STSYN", "STSYNN"} & set(self.used) else []
         current = f"{self.bias_A * 1e3:.2f} mA"
         head = [
             # a name with a line break must not become a line of the deck
@@ -215,13 +253,16 @@ class Netlist:
         ]
         drive = [f"{name} {name[1:].lower()} 0 {self.source(wiring, name, pattern)}" for name in wiring.sources]
         shown = [f".print p({j.replace('|', '.')})" for js in wiring.neurons.values() for j in js]
-        return "\n".join([*head, *self.cells(), *drive, *self.body, f".tran {step:g}p {stop}p", *shown, ".end", ""])
+        return "\n".join(
+            [*head, *noise, *self.cells(), *drive, *self.body, f".tran {step:g}p {stop}p", *shown, ".end", ""]
+        )
 
     def source(self, wiring: Wiring, name: str, pattern: npt.NDArray[np.float64]) -> str:
         """One source's shape, in ps and uV."""
         index, sign = wiring.sources[name]
         spikes = pattern[:, index] > 0
-        times, values = pulse_points(spikes, wiring.start_s[index], wiring.step_s, sign * wiring.peak_V, wiring.rise_s)
+        start = wiring.start_s[index] + wiring.delay_s.get(name, 0.0)
+        times, values = pulse_points(spikes, start, wiring.step_s, sign * wiring.peak_V, wiring.rise_s)
         pairs = [f"{t * 1e12:.10g}p {v * 1e6:.10g}u" for t, v in zip(times, values, strict=True)]
         return f"pwl({' '.join(pairs if len(pairs) > 1 else [*pairs, '1p 0'])})"
 

@@ -34,6 +34,7 @@ class Wiring:
     """Which wire is what. Junction and source names as flattened, ``B1|X1|XL1N0``; times in s.
 
     ``sources``: voltage source to ``(flat input index, +1 or -1)``. ``start_s``: first step of each flat input.
+    ``delay_s``: by how much a source sends its pulses later than that.
     ``neurons`` and ``latency_s``: per spiking node the junction of each neuron, and by how much it lags an input
     pulse on the fastest way. ``synapses``: per node the junctions that a presynaptic pulse flips. ``owners``:
     prefix of a top-level instance (``I``, ``L1``) to node. ``steps``: of the pattern written in the deck.
@@ -56,6 +57,7 @@ class Wiring:
     owners: Mapping[str, str]
     usage: Usage
     losses: tuple[Loss, ...]
+    delay_s: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """One line."""
@@ -84,14 +86,15 @@ class Wiring:
     def check(self) -> None:
         """Numbers in range, names that a deck can have, lists that fit. Errors: ``ValueError``."""
         inputs = math.prod(self.input_shape)
-        times = (self.step_s, self.rise_s, *self.start_s, *(t for ts in self.latency_s.values() for t in ts))
+        lags = (*(t for ts in self.latency_s.values() for t in ts), *self.delay_s.values())
+        times = (self.step_s, self.rise_s, *self.start_s, *lags)
         in_range = all(isinstance(t, int | float) and 0.0 <= t < 1e-3 for t in times)
         if not in_range or not 0.0 < 2 * self.rise_s <= self.step_s:
             raise ValueError("a time is out of range, or a pulse is longer than a step")
         if not 1 <= self.steps <= MAX_STEPS or inputs < 1 or len(self.start_s) != inputs:
             raise ValueError(f"{self.steps} steps, {inputs} inputs, {len(self.start_s)} start times do not fit")
         driven = all(0 <= i < inputs and s in (1, -1) for i, s in self.sources.values())
-        if not math.isfinite(self.peak_V) or not driven:
+        if not math.isfinite(self.peak_V) or not driven or not set(self.delay_s) <= set(self.sources):
             raise ValueError("a source is of no input")
         words = (self.network, self.input_node, self.output_node, *self.owners.values())
         if not all(isinstance(w, str) for w in words):

@@ -22,15 +22,19 @@ import numpy.typing as npt
 
 from export.network import Network
 from export.program import MappingError
-from export.sfq_map import Plan, plan
-from export.sfq_netlist import Netlist
+from export.sfq_map import Plan, Reader, integers, plan
+from export.sfq_netlist import Line, Netlist
 from export.sfq_program import SfqProgram, Wiring
+from export.sfq_timing import LEAD_S, Delays, drive_delays
 from hardware.sfq import Technology, load_technology
 
 STEPS = 31
 """Steps of the pattern in a deck written without ``x``: every input fires in each, 0.93 ns at 30 ps."""
 
-__all__ = ["SfqProgram", "to_deck"]
+BOTH, SINGLE = (1, -1), (1,)
+"""Polarities of input lines: pulses and anti-pulses, or pulses alone."""
+
+__all__ = ["BOTH", "SINGLE", "SfqProgram", "to_deck"]
 
 
 def to_deck(
@@ -40,21 +44,39 @@ def to_deck(
     technology: str | Path = "sfq_own",
     step_s: float | None = None,
     start_s: Sequence[float] | None = None,
+    polarities: tuple[int, ...] = BOTH,
+    lead_s: float | None = LEAD_S,
 ) -> SfqProgram:
     """Export a chain of Linear (small integer weights) and Spiking (reset "subtract") nodes as a deck.
 
     ``x (T, inputs..)`` of 0 and 1: the pattern that stands in the deck's sources; None: every input in every one of
     :data:`STEPS` steps. ``step_s``: seconds of a step, default the network's ``dt_s``, or 30 ps where that is
-    longer than 1 ns. ``start_s``: when each input's first step begins, default 50 ps.
+    longer than 1 ns. ``start_s``: when each input's first step begins, default 50 ps. ``polarities`` in which inputs
+    come from outside: :data:`BOTH`, or :data:`SINGLE`, and an inverter on the chip makes the anti-pulses. ``lead_s``:
+    by how much the anti-pulses of a step come to the first layer before its pulses; None sends all together.
     Errors: :class:`MappingError` naming node, rule and fix; ``CapacityError`` for too many junctions.
     """
+    return draw(network, integers, x, technology, step_s, start_s, polarities, lead_s)
+
+
+def draw(
+    network: Network,
+    read: Reader,
+    x: npt.ArrayLike | None,
+    technology: str | Path,
+    step_s: float | None,
+    start_s: Sequence[float] | None,
+    polarities: tuple[int, ...],
+    lead_s: float | None,
+) -> SfqProgram:
+    """What :func:`to_deck` does, with another way to read weights."""
     tech = load_technology(technology)
-    drawing = plan(network, tech, step_s)
+    drawing = plan(network, tech, step_s, read)
     inputs = math.prod(drawing.input_shape)
     pattern = np.ones((STEPS, inputs)) if x is None else _pattern(x, drawing)
     starts = _starts(start_s, inputs, tech)
-    net = Netlist(tech)
-    lines = [net.inputs(i) for i in range(inputs)]
+    net = Netlist(tech, polarities, _delays(drawing, tech, polarities, lead_s))
+    lines: list[Line] | None = None
     for k, layer in enumerate(drawing.layers, start=1):
         lines = net.layer(k, layer, lines, last=k == len(drawing.layers))
     net.check()
@@ -85,7 +107,22 @@ def _wiring(
         owners=owners,
         usage=net.usage(),
         losses=(*network.losses, *drawing.losses, *net.losses()),
+        delay_s={name: net.delays[line] for name, line in net.sources.items() if net.delays.get(line)},
     )
+
+
+def _delays(drawing: Plan, tech: Technology, polarities: tuple[int, ...], lead_s: float | None) -> Delays:
+    """Of every line of the first layer. Errors: ``MappingError`` for polarities or a lead that cannot be."""
+    if polarities not in (BOTH, SINGLE):
+        raise MappingError(f"{drawing.input_node}: polarities {polarities}; inputs come as {BOTH} or as {SINGLE}")
+    if lead_s is not None and not 0.0 <= lead_s <= drawing.step_s / 2:
+        raise MappingError(
+            f"{drawing.input_node}: lead_s {lead_s:g} is outside 0 to half a step, {drawing.step_s / 2:g} s; "
+            "give None to send anti-pulses and pulses together"
+        )
+    if polarities == SINGLE:
+        return {}
+    return drive_delays(np.array([n.weights for n in drawing.layers[0].neurons]), tech, lead_s)
 
 
 def _pattern(x: npt.ArrayLike, drawing: Plan) -> npt.NDArray[np.float64]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from hardware.tables import Row, Table, TableError, load_table
 
 CELLS = Path(__file__).parent / "sfq_cells.inc"
-NAMES = ("JTL", "JTLN", "SPLIT", "SPLITN", "MERGE", "INV", "SYNP", "SYNM", "SOMA")
+NAMES = ("JTL", "JTLN", "SPLIT", "SPLITN", "MERGE", "INV", "SYNP", "SYNM", "SOMA", "STSYN", "STSYNN")
 NUMBERS = (
     "pulse_peak_V", "pulse_rise_s", "step_min_s", "start_s", "solver_step_s", "soma_bias_A", "soma_bias_step_A",
     "branches_max", "junctions_max", "bias_max_A", "inverter_max_Hz", "drive_delay_s",
@@ -117,7 +117,7 @@ def _netlists(table: Table) -> Path:
 
 
 def library(path: Path = CELLS) -> tuple[str, dict[str, str]]:
-    """``(model line, {cell: its .subckt .. .ends})`` of the cells, and SPLITN, which is SPLIT mirrored.
+    """``(model line, {cell: its .subckt .. .ends})`` of the cells; SPLITN and STSYNN are mirrored.
 
     Errors: :class:`hardware.tables.TableError` for a file without model or cells.
     """
@@ -128,7 +128,8 @@ def library(path: Path = CELLS) -> tuple[str, dict[str, str]]:
     if model is None or not blocks:
         raise TableError(f"{path.name}: has no .model line or no .subckt; install the package again")
     cells = dict(zip(blocks, bodies, strict=True))
-    cells["SPLITN"] = mirrored(cells["SPLIT"], "SPLIT", "SPLITN")
+    for name in ("SPLIT", "STSYN"):
+        cells[f"{name}N"] = mirrored(cells[name], name, f"{name}N")
     return model[0], cells
 
 

@@ -162,9 +162,9 @@ def load_cell(name: str | Path, folder: Path = FOLDER) -> SfqCell:
 
     Errors: :class:`hardware.tables.TableError` naming file, row and fix.
     """
+    if isinstance(name, str) and name not in listing(folder):
+        raise TableError(f"no SFQ cell '{name}'; there are {', '.join(listing(folder))}, or give a path")
     path = name if isinstance(name, Path) else folder / f"{name}.toml"
-    if path.parent == folder and path.stem not in listing(folder):
-        raise TableError(f"no SFQ cell '{path.stem}'; there are {', '.join(listing(folder))}")
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -42,11 +42,17 @@ class Trained:
 def train(
     task: str, *, folder: Path | None = None, epochs: int | None = None, seed: int = 0, resume: bool = False
 ) -> Trained:
-    """Train ``digits``, ``nmnist`` or ``xor`` with a progress bar; a checkpoint goes to ``folder``.
+    """Train ``digits``, ``nmnist``, ``xor``, ``sfq-xor`` or ``sfq-digits``; a checkpoint goes to ``folder``.
 
     Errors: ``ValueError`` for an unknown task or a checkpoint of another run.
     """
-    known: dict[str, Callable[..., Trained]] = {"digits": _digits, "nmnist": _nmnist, "xor": _xor}
+    known: dict[str, Callable[..., Trained]] = {
+        "digits": _digits,
+        "nmnist": _nmnist,
+        "xor": _xor,
+        "sfq-xor": _stochastic_xor,
+        "sfq-digits": _sfq_digits,
+    }
     if task not in known:
         raise ValueError(f"no task '{task}'; there are {', '.join(known)}")
     checkpoint = None if folder is None else folder / f"{task}.pt"
@@ -110,3 +116,24 @@ def _xor(*, checkpoint: Path | None, epochs: int | None, seed: int, resume: bool
     # the silent case 00 last: a waveform is drawn of the first sample
     x, labels = np.roll(done.x, -1, axis=0), np.roll(done.labels, -1)
     return Trained(done.module, (2,), done.dt_s, x, labels, done.accuracy, seconds)
+
+
+def _stochastic_xor(*, checkpoint: Path | None, epochs: int | None, seed: int, resume: bool) -> Trained:
+    """Exclusive or whose weights are pass probabilities; see :mod:`neuro.models.xor_stochastic`."""
+    from neuro.models.xor_stochastic import train_passing_xor
+
+    start = time.perf_counter()
+    done = train_passing_xor(seed=seed, epochs=epochs, checkpoint=checkpoint, resume=resume)
+    seconds = time.perf_counter() - start
+    x, labels = np.roll(done.x, -1, axis=0), np.roll(done.labels, -1)
+    return Trained(done.module, (2,), done.dt_s, x, labels, done.accuracy, seconds)
+
+
+def _sfq_digits(*, checkpoint: Path | None, epochs: int | None, seed: int, resume: bool) -> Trained:
+    """Digits for a superconducting circuit, sparse small integer weights; see :mod:`neuro.models.sfq_digits`."""
+    from neuro.models.sfq_digits import train_digits
+
+    start = time.perf_counter()
+    done = train_digits(seed=seed, epochs=epochs, checkpoint=checkpoint, resume=resume, progress=True)
+    seconds = time.perf_counter() - start
+    return Trained(done.module, (64,), done.dt_s, done.x, done.labels, done.accuracy, seconds, done.train)

@@ -83,6 +83,15 @@ ENGINES = {
         ),
         Engine("brian", "Brian 2 equations run by brian2", "brian", "sim.brian:run", ("brian2",), "brian"),
         Engine(
+            "sfq-pulse",
+            "the deck's cells at pulse level",
+            "sfq",
+            "sim.sfq.pulse_network:run",
+            ("numba",),
+            "all",
+            "sfq_rsfq",
+        ),
+        Engine(
             "sfq", "junction-level transient of the deck", "sfq", "sim.sfq.network:run", ("numba",), "all", "sfq_rsfq"
         ),
     )
@@ -118,6 +127,7 @@ def compile_for(machine: str, network: Network, **options: Any) -> Any:
         "onnx": "export.to_onnx:to_onnx_step",
         "nir": "export.to_nir:to_nir",
         "sfq": "export.to_deck:to_deck",
+        "sfq-stochastic": "export.sfq_stochastic:to_stochastic_deck",
         "brian": "export.to_brian:to_brian",
     }
     kind = ENGINES[machine].kind if machine in ENGINES else machine

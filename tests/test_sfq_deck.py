@@ -150,7 +150,6 @@ REFUSALS = {
     "B1 1 0 a b c": "3 words where a model belongs",
     "B1 1 0 jm area=0\n" + MODEL: "give a value above 0",
     ".model q npn(bf=1)": "not a junction model",
-    ".model q jj(rtype=2)\nB1 1 0 q": "use 0",
     ".model q jj(r0=0)\nB1 1 0 q": "r0_ohm is 0",
     ".model q jj(t=10)\nB1 1 0 q": "not below TC",
     "X1 nowhere 1 2": "neither NOWHERE nor 2 is a known subcircuit",

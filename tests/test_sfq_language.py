@@ -11,6 +11,7 @@ import pytest
 from sim.sfq import DeckWarning, load, loads
 from sim.sfq.asked import IvRequest
 from sim.sfq.circuit import Circuit
+from sim.sfq.requests import every_node
 
 MODEL = ".model jm jj(rtype=1, cap=0.07pF, r0=160, rn=16, icrit=0.1mA)\n"
 
@@ -91,13 +92,15 @@ def test_seeds(text: str, seed: int | None) -> None:
 
 
 def test_initial_conditions() -> None:
-    with pytest.warns(DeckWarning, match="is an initial condition"):
-        c = flat(MODEL + "B1 1 0 jm ic=1m, 1.5\nB2 1 0 jm vj=2m ics=0.2m\nB3 1 0 jm phi=pi/2\nB4 1 0 jm ic=0.3m\n")
+    text = "B1 1 0 jm ic=1m, 1.5\nB2 1 0 jm vj=2m ics=0.2m\nB3 1 0 jm phi=pi/2\nB4 1 0 jm ic=0.3m\nB5 1 0 jm ic=0,0\n"
+    with pytest.warns(DeckWarning, match="is an initial condition") as said:
+        c = flat(MODEL + text)
+    assert len(said) == 1
     assert c.start_V is not None
     assert c.start_rad is not None
-    assert c.start_V.tolist() == [1e-3, 2e-3, 0, 0]
-    assert c.start_rad.tolist() == pytest.approx([1.5, 0, math.pi / 2, 0])
-    assert c.junctions.ic_A.tolist() == pytest.approx([0.1e-3, 0.2e-3, 0.1e-3, 0.3e-3])
+    assert c.start_V.tolist() == [1e-3, 2e-3, 0, 0, 0]
+    assert c.start_rad.tolist() == pytest.approx([1.5, 0, math.pi / 2, 0, 0])
+    assert c.junctions.ic_A.tolist() == pytest.approx([0.1e-3, 0.2e-3, 0.1e-3, 0.3e-3, 0.1e-3])
 
 
 def test_parasitics_of_a_junction() -> None:
@@ -179,6 +182,9 @@ WARNINGS = {
     "R1 1 0 1\n.tran 1p 9p\n.tran 2p 9p": "replaces the .tran",
     "R1 1 0 5 junk": "'JUNK' after the value is ignored",
     "L1 1 0 5p ic=0": "ic= is ignored",
+    ".model q jj(rtype=3)\nB1 1 0 q": "rtype=3 is taken as 1",
+    "R1 1 0 1\n.plot v(1) xlimit 0 1n": "XLIMIT: not an output request; left out",
+    "R1 1 0 1\n.control\nprint tran phase(b1)\n.endc": "not an output request; left out",
 }
 
 
@@ -190,10 +196,36 @@ def test_what_josim_only_warns_of(text: str) -> None:
 
 def test_values_with_spaces_and_quotes() -> None:
     c = flat(
-        ".param w = 5 * s\n.param s=2\nR1 1 0 2 * w + 1\nR2 1 0 {w - 1}\nR3 1 0 '3 * w'\nI1 0 1 pwl(0 0 s*1p w * 1u)\n"
+        ".param w = 5 * s\n.param s=2\nR1 1 0 2 * w + 1\nR2 1 0 {w - 1} [R7]\n.param odd=0.7'\nR3 1 0 '3 * w'\n"
+        "I1 0 1 pwl(0 0 s*1p w * 1u)\n"
     )
     assert c.resistors.value.tolist() == [21, 9, 30]
     assert c.bias_current_A == pytest.approx(1e-5)
+
+
+def test_comments_behind_a_value() -> None:
+    c = flat(
+        "R1 1 0 5 # the load\nR2 1 0 6 // 5\nL1 1 0 2p * to the next cell\nC1 1 0 3f *old\n"
+        "R3 1 0 2 * 3\nR4 1 0 2 * 3 + 1\n"
+    )
+    assert c.resistors.value.tolist() == [5, 6, 6, 7]
+    assert [*c.inductors.value.tolist(), *c.capacitors.value.tolist()] == pytest.approx([2e-12, 3e-15])
+
+
+def test_files_of_other_systems(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "my cells.inc").write_bytes(b"R2 1 0 5\r\n")
+    deck = '\ufeff* title\r\nI1 0 1 pwl(0 0 5p 3\u00b5A)\r\n.include "lib\\my cells.inc"\r\nL1 1 0 {2 * 1p}\r\n'
+    (tmp_path / "a.cir").write_text(deck, encoding="utf-8", newline="")
+    c = load(tmp_path / "a.cir").flatten()
+    assert c.bias_current_A == pytest.approx(3e-6)
+    assert c.resistors.value.tolist() == [5]
+
+
+def test_options_with_spaces() -> None:
+    c = flat(MODEL + ".subckt s a\nR1 a 0 1\nB1 a 0 jm area = 2 * 1.5\n.ends\nX1 s n R1 = 2 + 3\nX2 s n B1 = 4\n")
+    assert c.resistors.value.tolist() == [5, 1]
+    assert c.junctions.ic_A.tolist() == pytest.approx([3e-4, 4e-4])
 
 
 def test_overrides_reach_into_nested_instances() -> None:
@@ -206,6 +238,12 @@ def test_overrides_reach_into_nested_instances() -> None:
 def test_couplings_reach_into_instances() -> None:
     c = flat(".subckt s a\nL1 a 0 1p\n.ends\nX1 s n\nX2 s m\nR1 n 0 1\nR2 m 0 1\nK1 L1|X1 L1.X2 -0.3\n")
     assert [c.inductors.names[int(k)] for k in (*c.mutuals.la, *c.mutuals.lb)] == ["L1|X1", "L1|X2"]
+
+
+def test_names_with_points_in_them_are_found() -> None:
+    c = flat(".subckt s a\nR1 a 0 1\n.ends\nXand.3 s n.1\nR2 n.1 0 1\n.print i(R1.Xand.3) v(n.1) v(n.1,0) i(R9.X)\n")
+    assert [r.label for r in c.requests] == ["I(R1|XAND.3)", "V(N.1)", "V(N.1,0)", "I(R9|X)"]
+    assert [r.label for r in every_node(c.nodes)] == ["P(N.1)"]
 
 
 def test_requests_of_analyses() -> None:

@@ -36,6 +36,9 @@ INSTANCES = {
     "XM": "XL2N0M0", "XY1": "XL2N0J", "XY2": "XL2N0O",
 }  # fmt: skip
 """Cells of the golden deck (tests/golden/sfq/xor_net.inc) and the same cells in the exported one."""
+SOMA_2 = "value = 39.2e-6\ntau_s = 128.2e-12\nic_A = 272.7e-6\n"
+SOMA_2_THEN = "value = 40.6e-6\ntau_s = 123.3e-12\nic_A = 275.8e-6\n"
+"""The fit of today, and the one that gave the golden deck its 165 uA."""
 
 
 def chain(weights: list[Any], laws: list[Law], dt_s: float = STEP) -> Network:
@@ -87,7 +90,7 @@ def test_trained_circuit_solves_xor_and_follows_the_law(trained: Any) -> None:
     net = from_torch(trained.module, (2,), dt_s=trained.dt_s)
     program = to_deck(net)
     assert program.usage["junctions"] == (37, 10_000)
-    assert program.usage["bias_uA"][0] == 6150
+    assert program.usage["bias_uA"][0] == 6045
     run = network.run(program, trained.x, probes=program.watched)
     counts = np.array(answers(run.y))
     assert (counts[trained.labels == 0] == 0).all()
@@ -102,15 +105,25 @@ def test_trained_circuit_solves_xor_and_follows_the_law(trained: Any) -> None:
     assert 0.005 < run.probes["hidden.s"].mean() < 0.9
 
 
+@pytest.fixture
+def golden_cells(tmp_path: Path) -> Path:
+    """The technology with the cells that JoSIM ran; those of the package have been improved since."""
+    text = (PROFILES / "sfq_own.toml").read_text().replace(SOMA_2, SOMA_2_THEN, 1).replace("version = 1\n", 'version = 1\ncells = "cells.inc"\n', 1)
+    (tmp_path / "cells.inc").write_text((GOLDEN / "cells.inc").read_text())
+    (tmp_path / "golden.toml").write_text(text)
+    return tmp_path / "golden.toml"
+
+
 @pytest.mark.parametrize(("pattern", "pulses"), [("00", 0), ("01", 9), ("10", 9), ("11", 0)])
-def test_exported_deck_has_josims_phases(pattern: str, pulses: int) -> None:
+def test_exported_deck_has_josims_phases(golden_cells: Path, pattern: str, pulses: int) -> None:
     """JoSIM 2.7 on the golden deck; 32 pulses an input, the second 11 ps later, as there."""
     with gzip.open(GOLDEN / f"xor_{pattern}.csv.gz", "rt") as f:
         names = [n.strip('"') for n in f.readline().strip().split(",")]
         rows = np.loadtxt(f, delimiter=",")
     ours = {n: n.replace(n[:-1].split("|")[-1], INSTANCES[n[:-1].split("|")[-1]]) for n in names[1:]}
     x = np.broadcast_to(np.array([int(c) for c in pattern]), (1, 32, 2))
-    run = network.run(to_deck(xor_net(), start_s=(50e-12, 61e-12)), x, probes=list(ours.values()))
+    program = to_deck(xor_net(), technology=golden_cells, start_s=(50e-12, 61e-12), lead_s=None)
+    run = network.run(program, x, probes=list(ours.values()))
     at = np.rint(rows[:, 0] / 0.1e-12).astype(int)
     assert np.allclose(run.probes["time_s"][at], rows[:, 0], rtol=0, atol=1e-16)
     assert len(rows) > 9000
@@ -123,10 +136,10 @@ def test_exported_deck_has_josims_phases(pattern: str, pulses: int) -> None:
     assert run.y.sum() == pulses
 
 
-def test_exported_circuit_is_the_golden_one() -> None:
+def test_exported_circuit_is_the_golden_one(golden_cells: Path) -> None:
     """Element by element: equal values, and one node there for each node here."""
     head = ".param A=0\n.param B=0\n.param PER=30p\n.param TDB=61p\n.include xor_net.inc\n.tran 0.1p 1n\n"
-    golden, ours = loads(head, GOLDEN).flatten(), loads(to_deck(xor_net()).deck).flatten()
+    golden, ours = loads(head, GOLDEN).flatten(), loads(to_deck(xor_net(), technology=golden_cells).deck).flatten()
     top = {"VA1": "VI0P", "VA2": "VI0N", "VB1": "VI1P", "VB2": "VI1N", "RY": "RL2N0"}
     nodes: dict[int, int] = {}
     for kind in ("resistors", "inductors", "junctions", "currents", "voltages"):
@@ -151,8 +164,8 @@ def test_exported_circuit_is_the_golden_one() -> None:
 def test_losses_say_what_the_mapping_changed() -> None:
     lost = {x.what.split(":")[0]: x for x in to_deck(xor_net()).losses}
     assert len(to_deck(xor_net()).losses) == len(lost) == 4, "two neurons that lose the same are one entry"
-    assert abs(lost["threshold 2.3 pulses at 165 uA"].size) < 0.1
-    assert lost["leak time 100 ps"].size == pytest.approx(23.3)
+    assert abs(lost["threshold 2.3 pulses at 160 uA"].size) < 0.1
+    assert lost["leak time 100 ps"].size == pytest.approx(28.2)
     assert lost["reset of 2.3 pulses"].size == pytest.approx(-0.3)
     assert lost["relay"].size == 2
     slow = to_deck(chain([[[1, 1]]], [soft(2.0)], dt_s=1e-3))
@@ -188,7 +201,7 @@ def test_splitters_synapses_and_inverters_lose_no_pulse() -> None:
     assert hidden.sum(axis=1).max() * 1e-9 / (40 * STEP) < 20, "faster than the inverter answers"
     assert run.counts["synaptic_events"]["lif0"] == (x.sum((0, 1)) * np.abs(first).sum(0)).sum()
     assert run.counts["synaptic_events"]["lif1"] == (hidden.sum((0, 1)) * np.abs(second).sum(0)).sum()
-    assert [x.size for x in program.losses if "inverter" in x.what] == [20.0]
+    assert [x.size for x in program.losses if "inverter" in x.what] == [41.6]
     assert run.counts["spikes"] == {"input": x.sum(), "lif0": hidden.sum(), "lif1": run.y.sum()}
 
 
@@ -207,14 +220,14 @@ def test_relay_passes_every_pulse(inputs: int) -> None:
 def test_counts_are_integers_of_the_circuit() -> None:
     x, _ = xor(31)
     run = network.run(to_deck(xor_net()), x)
-    assert answers(run.y) == [0, 9, 9, 0]
-    assert run.counts["spikes"] == {"input": 124, "lif0": 18, "lif1": 18}
-    assert run.counts["synaptic_events"] == {"lif0": 2 * 124, "lif1": 18}
+    assert answers(run.y) == [0, 8, 8, 0]
+    assert run.counts["spikes"] == {"input": 124, "lif0": 16, "lif1": 16}
+    assert run.counts["synaptic_events"] == {"lif0": 2 * 124, "lif1": 16}
     assert run.counts["junction_switchings"]["input"] == 124 * 8  # 2 signs, 2 JTL of 2 junctions
     assert run.counts["slip_ic_nA"]["input"] == 124 * 8 * 250_000
     assert run.machine_s is not None
     bias = sum(run.counts["bias_charge_nA_ps"].values())
-    assert bias == pytest.approx(6.15e6 * run.machine_s * 1e12)
+    assert bias == pytest.approx(6.045e6 * run.machine_s * 1e12)
     assert all(isinstance(n, int) for by_node in run.counts.values() for n in by_node.values())
     assert run.steps == 31
     assert run.latency_steps == 1
@@ -239,8 +252,8 @@ def test_save_and_load_are_the_same(tmp_path: Path) -> None:
     assert circuit.jj_count == program.usage["junctions"][0]
     assert circuit.bias_current_A * 1e6 == pytest.approx(program.usage["bias_uA"][0])
     stands = network.run(path, None)
-    assert stands.y.sum() == 9, "the pattern 0 1 stands in the deck"
-    assert stands.probes["P(B1|X2|XL2N0O)"][-1] / (2 * np.pi) == pytest.approx(9, abs=0.5)
+    assert stands.y.sum() == 8, "the pattern 0 1 stands in the deck"
+    assert stands.probes["P(B1|X2|XL2N0O)"][-1] / (2 * np.pi) == pytest.approx(8, abs=0.5)
 
 
 def test_a_name_does_not_become_a_line_of_the_deck() -> None:
@@ -312,8 +325,8 @@ def test_input_that_is_no_pulses_is_refused() -> None:
         ([[1.0, 1.0], [0.0, 0.0]], soft(2.0), r"fc0: row 1 has no weight .* prune"),
         ([[1.0, 1.0]], Law(LEAK, 2.0, "zero"), r"lif0: reset 'zero'.*'subtract'"),
         ([[1.0, 1.0]], soft(2.0, Decay(0.5, 0.7)), r"lif0: .*synaptic current"),
-        ([[1.0, 1.0]], soft(2.0, NoLeak()), r"lif0\[0\]: keeps 1 a step and the loop 0.784.*Rate\(0.22"),
-        ([[1.0, 1.0]], soft(20.0), r"lif0\[0\]: threshold 20 pulses needs a bias of .* use 1.25 to 7.7"),
+        ([[1.0, 1.0]], soft(2.0, NoLeak()), r"lif0\[0\]: keeps 1 a step and the loop 0.7914.*Rate\(0.21"),
+        ([[1.0, 1.0]], soft(20.0), r"lif0\[0\]: threshold 20 pulses needs a bias of .* use 1.18 to 7.65"),
         ([[4.0] * 5], soft(5.0), r"lif0\[0\]: fan-in of 20 branches .*at most 16"),
     ],
 )
@@ -381,11 +394,11 @@ def test_table_has_the_junctions_and_biases_of_the_cells() -> None:
 
 
 def test_bias_of_a_soma_by_hand() -> None:
-    """Two branches: 275.8 uA - 2 x 40.6 uA; six lie half way between four and eight."""
+    """Two branches: 272.7 uA - 2 x 39.2 uA; six lie half way between four and eight."""
     tech = load_technology()
-    assert tech.soma(2).bias_A(2.0) == pytest.approx(194.6e-6)
-    assert tech.soma(2).threshold(194.6e-6) == pytest.approx(2.0)
-    assert tech.soma(6).pulse_A == pytest.approx((38.9e-6 + 33.4e-6) / 2)
+    assert tech.soma(2).bias_A(2.0) == pytest.approx(194.3e-6)
+    assert tech.soma(2).threshold(194.3e-6) == pytest.approx(2.0)
+    assert tech.soma(6).pulse_A == pytest.approx((35.0e-6 + 27.4e-6) / 2)
     with pytest.raises(ValueError, match="1 to 16 branches, got 17"):
         tech.soma(17)
 

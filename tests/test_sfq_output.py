@@ -110,6 +110,11 @@ def test_what_is_not_a_raw_file(tmp_path: Path, text: str) -> None:
         read_traces(tmp_path / "a.raw")
 
 
+def test_a_trace_written_twice_is_one(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('time,"V(1)","V(1)"\n0,1,1\n1,2,2\n')
+    assert list(read_csv(tmp_path / "a.csv")) == ["time", "V(1)"]
+
+
 def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_csv(tmp_path / "a.csv", T, TRACES)
     before = path.read_bytes()

@@ -33,10 +33,11 @@ Progress = Callable[[float], None]
 class BatchRun:
     """What happened in each corner. Arrays have corners first.
 
-    Slips of all junctions that are watched, one row each, ordered by corner, junction and time: ``corner``,
-    ``junction`` (index into ``names``, the watched junctions), ``time_s``, ``sign``. ``slips`` (corners, all junctions of the
-    circuit) counts them without sign. ``traces`` are (corners, times). ``energy_J`` by the names of
-    :class:`sim.sfq.transient.Energy`, (corners,). ``step_s_used`` (corners,).
+    Slips of the watched junctions, one row each, ordered by corner, junction and time: ``corner``, ``junction`` (index
+    into ``names``), ``time_s``, ``sign``. ``slips`` (corners, all junctions of the circuit) counts them without sign.
+    ``traces`` are (corners, times). ``energy_J`` by the names of :class:`sim.sfq.transient.Energy`, (corners,): all of
+    them if asked for, else ``ic_phi0_J``. ``step_s_used`` (corners,): smaller than the step where a corner's junctions
+    asked for it, nan for a corner that could not be run.
     """
 
     names: tuple[str, ...]

@@ -15,7 +15,8 @@ from sim.sfq.errors import DeckError, DeckWarning, Where, unsupported
 from sim.sfq.lines import Line, split_outside
 
 WORDS_WITHOUT_MEANING = {"FCHECK", "NFREE"}
-"""Marks that layout tools leave behind an element; JoSIM ignores any word there, we ignore these in silence."""
+"""Marks that layout tools leave behind an element; JoSIM ignores any word there, we ignore these, and a ``[name]``, in
+silence."""
 
 NOISE = frozenset({"TEMP", "NEB", "SPREAD"})
 """``temp=`` (K), ``neb=`` (Hz) and ``spread=`` (relative, 3 sigma) of one element."""
@@ -24,6 +25,7 @@ JUNCTION = NOISE | {"AREA", "IC", "LSER", "LSH", "VSHUNT", "VJ", "PHI", "PIJJ"}
 ALIASES = {"ICS": "IC", "TEMP_K": "TEMP", "IC_V": "VJ", "IC_PHASE": "PHI"}
 """WRspice's names of what we have under another; ``ic=vj,phi`` becomes VJ and PHI."""
 
+_NO_NAME = re.compile(r"[=(){},'\";]")
 _WORD = re.compile(r"^[A-Z_]+$")
 _OPERATOR = re.compile(r"\s*([*/^])\s*|\s+([-+])\s+")
 
@@ -46,17 +48,27 @@ def parse_card(line: Line) -> Card:
     kind = text[0]
     if kind in "RLC":
         fields = text.split(" ")
-        if len(fields) == 4 and "=" not in text and "," not in text and fields[3].replace(".", "", 1).isalnum():
+        if len(fields) == 4 and fields[3].replace(".", "", 1).isalnum() and not _NO_NAME.search(text):
             return Card(kind, fields[0], (fields[1], fields[2]), fields[3], line.where, {})
-    elif kind in "IVP":
-        return _source(line)
-    if kind not in PARSERS:
+    if kind in "IVP":
+        card = _source(line)
+    elif kind in PARSERS:
+        fields = line.fields()
+        card = PARSERS[kind](fields[0], fields[1:], line.where)
+    else:
         raise DeckError(
             line.where, text.split(None, 1)[0], f"no element begins with {kind!r}",
             f"use one of {' '.join(sorted({*PARSERS, *'IVP'}))}",
         )  # fmt: skip
-    fields = line.fields()
-    return PARSERS[kind](fields[0], fields[1:], line.where)
+    names = " ".join((card.name, *card.nodes))
+    if _NO_NAME.search(names) or names.count("[") != names.count("]"):
+        raise DeckError(
+            line.where,
+            card.name,
+            f"{names} are no names",
+            "names hold letters, digits and signs, but no = ( ) { } , ' or ;",
+        )
+    return card
 
 
 def joined(text: str) -> str:
@@ -87,7 +99,7 @@ def _known_options(card: Card, known: frozenset[str]) -> Card:
 
 def _trailing(name: str, words: list[str], value: str, where: Where) -> None:
     """Words behind the value: layout marks are nothing, other plain words are said, values are refused."""
-    strange = [w for w in words if w not in WORDS_WITHOUT_MEANING]
+    strange = [w for w in words if w not in WORDS_WITHOUT_MEANING and not (w[0] == "[" and w[-1] == "]")]
     if not strange:
         return
     if not all(_WORD.match(w) for w in strange) or not any(c.isdigit() for c in value):
@@ -100,8 +112,21 @@ def _trailing(name: str, words: list[str], value: str, where: Where) -> None:
     )
 
 
+def _without_comment(fields: list[str]) -> list[str]:
+    """The fields up to a comment at the line's end: JoSIM reads none behind a value, so decks have them there.
+
+    ``# words`` and ``// words`` are one, ``* words`` is if it can be no product: two words without an operator.
+    """
+    for at, f in enumerate(fields[3:], start=3):
+        product = f == "*" and (len(fields) <= at + 2 or fields[at + 2] in "+-*/^" or "=" in fields[at + 2])
+        if f.startswith(("#", "//")) or (f[0] == "*" and f != "*") or (f == "*" and not product):
+            return fields[:at]
+    return fields
+
+
 def _two_terminal(name: str, fields: list[str], where: Where) -> Card:
     _need(name, fields, 3, "node node value", where)
+    fields = _without_comment(fields)
     rest, options = _options(split_outside(joined(" ".join(fields[2:])), " "))
     if not rest:
         raise DeckError(where, name, "has no value before its options", f"write {name} node node value")
@@ -115,7 +140,7 @@ def _two_terminal(name: str, fields: list[str], where: Where) -> Card:
 def _junction(name: str, fields: list[str], where: Where) -> Card:
     _need(name, fields, 3, "node node model [area=..|ic=..]", where)
     text = re.sub(r"\s*,\s*", ",", " ".join(fields[2:]))
-    plain, options = _options(split_outside(text, " "))
+    plain, options = _options(split_outside(joined(text), " "))
     if not 1 <= len(plain) <= 2:
         raise DeckError(
             where, name, f"{len(plain)} words where a model belongs", "write [phasenode] model [area=..|ic=..]"
@@ -126,10 +151,6 @@ def _junction(name: str, fields: list[str], where: Where) -> Card:
     if "," in start:
         options.pop("IC")
         options["VJ"], options["PHI"] = start.split(",", 1)
-        warnings.warn(
-            DeckWarning(f"{where}: {name}: ic=voltage,phase is an initial condition; one number is a critical current"),
-            stacklevel=2,
-        )
     return _known_options(Card("B", name, (fields[0], fields[1]), plain[-1], where, options), JUNCTION)
 
 
@@ -146,12 +167,11 @@ def _mutual(name: str, fields: list[str], where: Where) -> Card:
         raise DeckError(where, name, f"{' '.join(plain)!r} after the coupling", "write Kn L1 L2 k; one K a pair")
     if fields[0][0] != "L" or fields[1][0] != "L":
         raise DeckError(where, name, f"couples {fields[0]} and {fields[1]}", "name two inductors: Kn L1 L2 k")
-    pair = (fields[0].replace(".", "|"), fields[1].replace(".", "|"))
-    return _known_options(Card("K", name, pair, fields[2], where, options), frozenset())
+    return _known_options(Card("K", name, (fields[0], fields[1]), fields[2], where, options), frozenset())
 
 
 def _instance(name: str, fields: list[str], where: Where) -> Card:
-    fields = [f for f in fields if f not in ("PARAM:", "PARAMS:")]
+    fields = [f for f in split_outside(joined(" ".join(fields)), " ") if f not in ("PARAM:", "PARAMS:")]
     plain = [f for f in fields if "=" not in f]
     _need(name, plain, 2, "SUBCKT nodes.. (or nodes.. SUBCKT)", where)
     options = dict(f.split("=", 1) for f in fields if "=" in f)

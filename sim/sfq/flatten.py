@@ -17,6 +17,7 @@ from sim.sfq.errors import DeckError, DeckWarning
 from sim.sfq.models import JunctionModel
 from sim.sfq.parse import number, spreads
 from sim.sfq.parts import MAX_ELEMENTS, Fill, Part
+from sim.sfq.requests import Request
 from sim.sfq.scope import Scope
 from sim.sfq.shapes import Dc, Noise, Shape, parse_shape
 
@@ -24,6 +25,11 @@ MAX_DEPTH = 64
 
 SHORTS = {"L": "P", "R": "V"}
 """An inductor of 0 H is a phase source of 0 rad, a resistor of 0 ohm a voltage source of 0 V; exactly so in JoSIM."""
+
+LEAST = {"L": 1e-20, "R": 1e-9}
+"""Below these (H, ohm) an element is a short, too. Beside a picohenry, a conductance of 1/R costs the solution
+1e-15 ohm/R of its digits, and leaving R out costs R 1 ns/1 pH of a current: equal and below 2e-6 at 1e-9 ohm. Decks
+have resistors of 1 pohm to tie nodes together."""
 
 Override = tuple[str, Scope]
 """The text that replaces an element's value, and whose parameters it may use."""
@@ -120,12 +126,12 @@ class Expansion:
         return self.scope.evaluate(card.value if text is None else text, card.where, card.name)
 
     def two(self, card: Card) -> None:
-        """R, L or C. A value of 0 is a short; one below 0 is taken as it is, as in JoSIM."""
+        """R, L or C. A value of 0 or next to it is a short; one below 0 is taken as it is, as in JoSIM."""
         value = self.value(card)
         a, b = card.nodes
         ends = [self.node(a, card), self.node(b, card)]
         kind = card.kind
-        if value == 0 and kind != "C":
+        if kind != "C" and abs(value) < LEAST[kind]:
             self.part.add(SHORTS[kind], card.name, card.where, ends, Dc(0.0))
         else:
             at = self.part.add(kind, card.name, card.where, ends, value)
@@ -276,12 +282,13 @@ class Expansion:
             raise DeckError(card.where, card.name, f"coupling {k:g}", "give |k| below 1")
         if self.inductors is None:
             self.inductors = {name: i for i, name in enumerate(self.part.of("L").names)}
-        for name in card.nodes:
+        names = [n if n in self.inductors else n.replace(".", "|") for n in card.nodes]
+        for name in names:
             if name not in self.inductors:
                 raise DeckError(
                     card.where, card.name, f"no inductor {name}", "couple inductors (above 0 H) of the same subcircuit"
                 )
-        la, lb = (self.inductors[name] for name in card.nodes)
+        la, lb = (self.inductors[name] for name in names)
         self.part.add("K", card.name, card.where, [], (la, lb, k))
 
     def instance(self, card: Card) -> None:
@@ -352,7 +359,20 @@ def flatten(deck: Deck) -> Circuit:
         if kind in rows and any(isinstance(s, Noise) for s in rows[kind].values):
             named = zip(rows[kind].names, rows[kind].values, strict=True)
             rows[kind].values = [s.named(n, deck.seed) if isinstance(s, Noise) else s for n, s in named]
-    return circuit(deck, part, flat.junctions)
+    made = circuit(deck, part, flat.junctions)
+    return replace(made, requests=_named(made))
+
+
+def _named(made: Circuit) -> tuple[Request, ...]:
+    """The requests, with names in which a point is not a step outwards: ``B1.X1.5`` may be ``B1`` of ``X1.5``."""
+    known = made.where.keys() | set(made.nodes)
+    strange = [n for r in made.requests for n in (r.first, r.second) if n and n not in known]
+    if not strange:
+        return made.requests
+    pointed = {name.replace(".", "|"): name for name in known if "." in name}
+    return tuple(
+        replace(r, first=pointed.get(r.first, r.first), second=pointed.get(r.second, r.second)) for r in made.requests
+    )
 
 
 def _resolve(block: Block) -> None:

@@ -23,7 +23,7 @@ from sim.sfq.printing import Printer
 from sim.sfq.probes import HISTORY, Chunk, Probe, Resolver
 from sim.sfq.requests import Request
 from sim.sfq.shapes import Shape
-from sim.sfq.state import DONE, Drive, Options, State, Watch, events, start
+from sim.sfq.state import DONE, Drive, Options, State, Watch, before, events, start
 from sim.sfq.system import System, build, own_shapes, waves
 from sim.sfq.transient import Startup, settle_steps, transient
 
@@ -96,20 +96,19 @@ class _Block:
         self.steps = int(job.tran.stop_s / self.h + 1e-9)
         self.state: State = self.begin()
         self.printers = [Printer(job.tran, self.h) for _ in range(self.corners.count)] if self.probes else []
-        self.history = np.zeros((HISTORY, self.width, LANES))
+        self.history = before(self.state, watch)
 
     def watch(self) -> Watch:
         """What to record; currents of R, L and C need the values of the corner."""
         job = self.job
         own = any(r.quantity == "I" and r.first[:1] in "RLC" for r in job.requests)
-        made: Watch | None = None
+        resolvers = []
         for lane in range(self.corners.count if own else 1):
-            resolver = Resolver(one(job.circuit, self.corners, lane), job.layout, self.system.border)
+            resolvers.append(Resolver(one(job.circuit, self.corners, lane), job.layout, self.system.border))
             for request in job.requests:
-                resolver.add(request)
-            made = made or resolver.watch()
-            self.probes.append(resolver.probes())
-        assert made is not None
+                resolvers[-1].add(request)
+            self.probes.append(resolvers[-1].probes())
+        made = resolvers[0].watch()
         if not job.requests:
             self.probes = []
         elif not own:

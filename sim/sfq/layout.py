@@ -137,8 +137,8 @@ def _warn(circuit: Circuit, pinned: list[int]) -> None:
     more = f" and {len(pinned) - 8} more" if len(pinned) > 8 else ""
     warnings.warn(
         DeckWarning(
-            f"floating node {names}{more}: no way to ground but current sources and couplings; its phase is taken as 0. "
-            "Connect it to 0 where that is not meant"
+            f"floating node {names}{more}: no way to ground but current sources and couplings; its phase is taken as "
+            "0. Connect it to 0 where that is not meant"
         ),
         stacklevel=6,
     )

@@ -72,14 +72,14 @@ def analyse(n: int, pairs: Iterable[tuple[int, int]]) -> Pattern:
     order, columns = _eliminate(near)
     place = np.empty(n, dtype=np.int64)
     place[order] = np.arange(n)
-    rows = [np.sort(place[np.array(sorted(c), dtype=np.int64)]) for c in columns]
-    sizes = np.array([len(r) for r in rows], dtype=np.int64)
+    sizes = np.fromiter((len(c) for c in columns), dtype=np.int64, count=n)
+    members = place[np.fromiter((v for c in columns for v in c), dtype=np.int64, count=int(sizes.sum()))]
+    rows = members[np.lexsort((members, np.repeat(np.arange(n), sizes)))]
     start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     first = np.concatenate([[0], np.cumsum(sizes * (sizes + 1) // 2)]).astype(np.int64)
-    return Pattern(
-        np.array(order, dtype=np.int64), start, np.concatenate([*rows, np.empty(0, np.int64)]), first,
-        _targets(n, rows, start, int(first[-1])),
-    )  # fmt: skip
+    pattern = Pattern(np.array(order, dtype=np.int64), start, rows, first, np.zeros(int(first[-1]), np.int64))
+    _targets(pattern, sizes)
+    return pattern
 
 
 def _eliminate(near: list[set[int]]) -> tuple[list[int], list[set[int]]]:
@@ -102,25 +102,19 @@ def _eliminate(near: list[set[int]]) -> tuple[list[int], list[set[int]]]:
     return order, columns
 
 
-def _targets(n: int, rows: list[Ints], start: Ints, count: int) -> Ints:
-    targets = np.empty(count, dtype=np.int64)
-    at = 0
-    position = [
-        dict(zip(r.tolist(), range(int(s), int(s) + len(r)), strict=True)) for r, s in zip(rows, start, strict=False)
-    ]
-    for column in rows:
-        members = column.tolist()
-        for x, j in enumerate(members):
-            targets[at] = j
-            at += 1
-            for i in members[x + 1 :]:
-                targets[at] = n + position[j][i]
-                at += 1
-    return targets
+def _targets(pattern: Pattern, sizes: Ints) -> None:
+    """Fill the pattern's targets, columns of one size at a time."""
+    for size in np.unique(sizes[sizes > 0]).tolist():
+        at = np.flatnonzero(sizes == size)
+        members = pattern.rows[pattern.start[at][:, None] + np.arange(size)]
+        low, high = np.triu_indices(size)
+        slots = pattern.slots(members[:, high].ravel(), members[:, low].ravel())
+        pattern.targets[pattern.first[at][:, None] + np.arange(len(low))] = slots.reshape(len(at), -1)
 
 
 def factor(pattern: Pattern, values: Floats, definite: bool = True) -> Floats:
-    """D and L from A, both in the pattern's places; the readable form of the kernels'. ``values`` may have corners last.
+    """D and L from A, both in the pattern's places; the readable form of the kernels'. ``values`` may
+    have corners last.
 
     Raises ValueError if the matrix is not positive definite; without ``definite`` nothing is checked.
     """

@@ -16,6 +16,7 @@ _COMMENT_TAIL = re.compile(r"(;|\$\s).*$")
 _EQUALS = re.compile(r"\s*=\s*")
 _QUOTED = re.compile(r"'([^']*)'")
 _BRACKETS = frozenset("([{")
+_MICRO = str.maketrans("\u00b5\u03bc", "uu")
 _INCLUDE, _END = {".INCLUDE", ".INC", "INCLUDE"}, {".END", "END"}
 _KEEP_CASE = {".FILE", "FILE", ".IV"}
 """Lines that name files; without the point as JoSIM reads them."""
@@ -74,7 +75,7 @@ class Reader:
             )
         data = read_bounded(path, shown, where, MAX_BYTES - self.bytes_read)
         self.open_files.append(path)
-        lines = self.text(data.decode("utf-8", errors="replace"), shown, path.parent)
+        lines = self.text(data.decode("utf-8-sig", errors="replace"), shown, path.parent)
         self.open_files.pop()
         return lines
 
@@ -85,6 +86,8 @@ class Reader:
             raise too_large(Where(shown, 1), shown)
         if folder is not None:
             self.folders[shown] = folder
+        if not text.isascii():
+            text = text.translate(_MICRO)
         lines: list[Line] = []
         for line in _logical(text, shown):
             text = line.text
@@ -99,13 +102,13 @@ class Reader:
                     lines.append(Line(f".{word.lstrip('.')} " + [*text.split(None, 1), ""][1], line.where))
                     continue
             if "'" in text:
-                text = _QUOTED.sub(r"{\1}", text)
+                text = _QUOTED.sub(r"{\1}", text).rstrip("'")
             lines.append(Line(" ".join(text.upper().split()), line.where))
         return lines
 
     def include(self, line: Line, folder: Path | None) -> list[Line]:
         """The lines of the file that an ``.include`` names, if it is inside the root."""
-        name = [*line.text.split(None, 1), ""][1].strip().strip("\"'")
+        name = [*line.text.split(None, 1), ""][1].strip().strip("\"'").replace("\\", "/")
         return self.file(confined(name, folder, self.root, line.where, ".include"), name, line.where)
 
 

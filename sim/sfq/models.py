@@ -111,11 +111,10 @@ class ModelCard:
         values: dict[str, float] = {NAMES[key]: value for key, value in numbers.items()}
         rtype = values.pop("rtype", 1.0)
         if rtype not in (0, 1):
-            raise DeckError(
-                self.where, self.name, f"rtype={rtype:g}", "use 0 (normal resistance) or 1 (piecewise linear)"
-            )
+            said = f"{self.where}: {self.name}: rtype={rtype:g} is taken as 1 (piecewise linear), as in JoSIM"
+            warnings.warn(DeckWarning(said), stacklevel=2)
         thermal = not {"T", "TC", "D"}.isdisjoint(numbers)
-        return JunctionModel(rtype=int(rtype == 1), thermal=thermal, **values)  # type: ignore[arg-type]  # keys are NAMES
+        return JunctionModel(rtype=int(rtype != 0), thermal=thermal, **values)  # type: ignore[arg-type]  # keys are NAMES
 
     def _wrspice(self, numbers: dict[str, float]) -> JunctionModel:
         """WRspice's RSJ model; what of it has no equal here is said."""

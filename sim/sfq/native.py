@@ -38,7 +38,8 @@ SIZES = (
     "width_nodes", "width_jj", "width_edges", "plain", "harmonics", "corrector", "account", "need_edges",
 )  # fmt: skip
 POINTERS = (
-    "row", "ra", "rb", "ca", "cb", "ja", "jb", "ta", "tb", "fa", "fb", "fwave", "ep", "ec", "ephase", "ewave", "oa", "ob",
+    "row", "ra", "rb", "ca", "cb", "ja", "jb", "ta", "tb", "fa", "fb", "fwave", "ep", "ec", "ephase", "ewave", "oa",
+    "ob",
     "start", "rows", "targets", "first", "slots", "fold_row", "fold_j", "need_i", "need_j", "touch",
     "bplace", "bcol", "crow", "cplace", "row_past", "watch_nodes", "watch_jj", "watch_edges", "rtype",
     "rg", "cg", "jg", "jcond", "jit", "jamp", "c_2h", "c_h2", "v_low", "v_high", "phi", "cpr", "gap", "transparency",

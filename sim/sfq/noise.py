@@ -2,7 +2,8 @@
 
     native    i(t) is constant over cells of CELL_S, independent normals of variance 2 kT/(R CELL_S): white up to
               1/(2 CELL_S). A step takes its mean over (t - h, t], so that a run at h/2 sees the same noise.
-    neb       as JoSIM: normals of variance 2 kT neb/R at multiples of 1/neb, straight lines between them
+    neb       as JoSIM: normals of variance 2 kT neb/R at multiples of 1/neb, straight lines between them; a band
+              wider than the step can show is averaged over the step, as the native noise
 
 Random numbers are counter-based (Philox 4x32-10, Salmon et al. 2011): the key is the seed and the corner, the counter
 the element and the cell. A junction's R is R0 (RN for RTYPE 0), not its shunt. Source: docs/sfq.md 1.7.
@@ -45,10 +46,10 @@ class Noise:
         """``out`` (steps, elements, corners): the currents (A) of steps ``first`` on, at times ``i h``."""
         for neb in np.unique(self.neb_Hz):
             at = np.flatnonzero(self.neb_Hz == neb)
-            if neb > 0:
+            if 0 < neb < 1.0 / h:
                 self._lines(first, h, float(neb), at, out)
             else:
-                self._cells(first, h, at, out)
+                self._cells(first, h, 1.0 / float(neb) if neb > 0 else CELL_S, at, out)
 
     def _lines(self, first: int, h: float, neb: float, at: Ints, out: Floats) -> None:
         where = np.arange(first, first + len(out)) * h * neb
@@ -58,21 +59,21 @@ class Noise:
         part = (where - low)[:, None, None]
         out[:, at] = (1.0 - part) * sample[low - base] + part * sample[low - base + 1]
 
-    def _cells(self, first: int, h: float, at: Ints, out: Floats) -> None:
-        scale = np.sqrt(self.power[at] / CELL_S)
-        per_step = round(h / CELL_S)
-        if per_step >= 1 and abs(h / CELL_S - per_step) < 1e-9:
+    def _cells(self, first: int, h: float, cell: float, at: Ints, out: Floats) -> None:
+        scale = np.sqrt(self.power[at] / cell)
+        per_step = round(h / cell)
+        if per_step >= 1 and abs(h / cell - per_step) < 1e-9:
             cells = self._normals(at, (first - 1) * per_step, len(out) * per_step)
             out[:, at] = cells.reshape(len(out), per_step, len(at), -1).mean(axis=1) * scale
             return
-        edges = np.arange(first - 1, first + len(out)) * (h / CELL_S)
+        edges = np.arange(first - 1, first + len(out)) * (h / cell)
         base = int(np.floor(edges[0]))
         cells = self._normals(at, base, int(np.floor(edges[-1])) - base + 1)
         total = np.concatenate([np.zeros((1, *cells.shape[1:])), np.cumsum(cells, axis=0)])
         low = np.floor(edges).astype(np.int64)
         part = (edges - low)[:, None, None]
         upto = total[low - base] + part * cells[np.minimum(low - base, len(cells) - 1)]
-        out[:, at] = np.diff(upto, axis=0) * (CELL_S / h) * scale
+        out[:, at] = np.diff(upto, axis=0) * (cell / h) * scale
 
     def _normals(self, at: Ints, first: int, count: int) -> Floats:
         """(cells, elements, corners) standard normals."""

@@ -33,7 +33,7 @@ ITERATIONS = 40
 TOLERANCE = 1e-10
 """Phase change (rad) of the last iteration."""
 
-TIE = 1e-9
+TIE = 1e-12
 """Share of the smallest stiffness that ties phases which nothing holds."""
 
 
@@ -113,7 +113,8 @@ def _network(circuit: Circuit, part: Ints, loose: Floats, held: Floats, ohm: Flo
     """One corner: node voltages, currents into nodes from R, V, E, F, G, H and T, and V + Z I of line ports."""
     r, v, x, t = circuit.resistors, circuit.voltages, circuit.controlled, circuit.lines
     n = int(part.max()) + 1
-    ends = [*zip(v.a, v.b, strict=True), *zip(x.a, x.b, strict=True), *zip(x.ca, x.cb, strict=True), *zip(t.a, t.b, strict=True), *zip(t.c, t.d, strict=True)]  # fmt: skip
+    pairs = ((v.a, v.b), (x.a, x.b), (x.ca, x.cb), (t.a, t.b), (t.c, t.d))
+    ends = [end for a, b in pairs for end in zip(a.tolist(), b.tolist(), strict=True)]
     a = np.zeros((n + len(ends), n + len(ends)))
     right = np.concatenate([loose, np.zeros(len(ends))])
     for p, q, g in zip(part[r.a], part[r.b], 1.0 / ohm, strict=True):
@@ -203,6 +204,7 @@ def _phases(
             np.add.at(force, system.jb, current)
             short = np.zeros((n + 1, count))
             np.add.at(short, system.row, force)
+            short[:n] -= tie * f[:n]
             matrix = np.zeros((pattern.waste + 1, count))
             matrix[:n] += tie
             np.add.at(matrix, slots, value[inside])

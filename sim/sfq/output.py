@@ -164,9 +164,15 @@ def _read_table(path: str | Path, separator: str, kind: str) -> dict[str, Floats
 
 
 def _named(path: Path, names: list[str], table: Floats) -> dict[str, Floats]:
-    if not names or names[0] != "time" or table.shape[1:] != (len(names),) or len(set(names)) != len(names):
-        raise TraceError(f"{path}: columns {names[:4]} do not begin with time or repeat; write it with write_traces")
-    return {name: table[:, k] for k, name in enumerate(names)}
+    """Columns by name. JoSIM writes a trace as often as it is asked for; the same numbers twice are one trace."""
+    if not names or names[0] != "time" or table.shape[1:] != (len(names),):
+        raise TraceError(f"{path}: columns {names[:4]} do not begin with time; write it with write_traces")
+    out: dict[str, Floats] = {}
+    for k, name in enumerate(names):
+        if name in out and not np.array_equal(out[name], table[:, k], equal_nan=True):
+            raise TraceError(f"{path}: two columns {name} differ; name each trace once")
+        out.setdefault(name, table[:, k])
+    return out
 
 
 def read_raw(path: str | Path) -> dict[str, Floats]:

@@ -15,6 +15,7 @@ from sim.sfq.requests import parse_print
 from sim.sfq.scope import Scope
 
 SEED_LIMIT = 1 << 64
+MAX_DEPTH = 64
 
 
 def parse(lines: list[Line], deck: Deck) -> Deck:
@@ -47,7 +48,7 @@ class _Parser:
 
     def __init__(self, deck: Deck) -> None:
         self.deck, self.stack = deck, [deck.top]
-        self.file, self.control = "", False
+        self.file, self.control, self.told_of_start = "", False, False
         self.tran: Line | None = None
         self.seed_line: Line | None = None
         self.later: list[tuple[Callable[[Line, asked.Evaluate], object], list[object], Line]] = []
@@ -71,6 +72,9 @@ class _Parser:
 
     def card(self, line: Line) -> None:
         card, block = parse_card(line), self.stack[-1]
+        if "VJ" in card.options and not self.told_of_start and "," in line.text:
+            self.told_of_start = True
+            say(line, "ic=voltage,phase is an initial condition (said once); one number is a critical current")
         if card.name in block.names and card.kind != "K":
             raise DeckError(line.where, card.name, "defined twice", "rename one of the two")
         block.names.add(card.name)
@@ -109,6 +113,10 @@ class _Parser:
         if given:
             block.scope.define(Line(f".PARAM {' '.join(given)}", line.where))
             block.defaults = set(block.scope.texts)
+        if len(self.stack) > MAX_DEPTH:
+            raise DeckError(
+                line.where, block.name, f"definitions nest deeper than {MAX_DEPTH}", "close some with .ends"
+            )
         if block.name in parent.subckts:
             say(line, f"replaces the definition at {parent.subckts[block.name].where}, as in JoSIM")
         parent.subckts[block.name] = block
@@ -139,7 +147,12 @@ class _Parser:
         self.tran = line
 
     def output(self, line: Line) -> None:
-        self.deck.requests += parse_print(line, self.file)
+        try:
+            self.deck.requests += parse_print(line, self.file)
+        except DeckError as error:
+            if line.text.lstrip(".").startswith("PRINT") and not self.control:
+                raise
+            say(line, f"{error.name}: {error.rule}; left out")
 
     def output_file(self, line: Line) -> None:
         self.file = [*line.text.split(None, 1), ""][1].strip().strip("\"'")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sim.sfq.errors import DeckError, Where
+from sim.sfq.errors import NOWHERE, DeckError, Where
 from sim.sfq.lines import Line, split_outside
 
 _CALL = re.compile(r"^([VICP])\(\s*([^\s,()]+)\s*(?:[,\s]\s*([^\s,()]+)\s*)?\)$")
@@ -66,3 +66,8 @@ def parse_print(line: Line, file: str = "") -> list[Request]:
             line.where, line.text, f"{fields[0]} with {len(names)} names", "one device, or one or two nodes, a line"
         )
     return [Request(_WORDS[fields[0]], names[0], names[1] if len(names) > 1 else "", line.where, file)]
+
+
+def every_node(nodes: tuple[str, ...]) -> list[Request]:
+    """The phases of all nodes but ground: what JoSIM prints of a deck that asks for nothing."""
+    return [Request("P", name, "", NOWHERE) for name in nodes[1:]]

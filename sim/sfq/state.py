@@ -93,7 +93,7 @@ class Events:
 
 
 class Drive(NamedTuple):
-    """Source values: ``waves`` (waveforms, steps) that corners share, ``own`` (steps, rows, corners) that they do not."""
+    """Source values: ``waves`` (waveforms, steps) that corners share, ``own`` (steps, rows, corners) of each."""
 
     waves: Floats
     own: Floats
@@ -127,6 +127,13 @@ def start(system: System) -> State:
         last_fp=aligned((fed, w)), last_fi=aligned((fed, w)), last_si=aligned((ne, w)), work=aligned((4, w)),
         tripped=np.zeros(w, np.int64),
     )  # fmt: skip
+
+
+def before(state: State, watch: Watch) -> Floats:
+    """The rows (FIT, width, corners) that would have been recorded before the first step; phases only."""
+    rows = np.zeros((FIT, watch.width, state.f.shape[2]))
+    rows[:, : len(watch.nodes)] = state.f[::-1, watch.nodes]
+    return rows
 
 
 def aligned(shape: tuple[int, ...]) -> Floats:

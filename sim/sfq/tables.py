@@ -56,7 +56,7 @@ def tables(system: System, layout: Layout) -> Tables:
 
 
 def _add_rows(into: Floats, at: Ints, value: Floats) -> None:
-    """``into[at] += value`` where places repeat, whole rows of corners: sorted and summed, far faster than ``add.at``."""
+    """``into[at] += value`` where places repeat, rows of corners at a time: far faster than ``add.at``."""
     if not len(at):
         return
     order = np.argsort(at, kind="stable")
@@ -71,7 +71,8 @@ def work_space(system: System, layout: Layout) -> dict[str, Floats | Ints]:
     floats = {
         "factors": (layout.pattern.waste + 1, w), "b": (places, w), "b0": (places, w), "q": (places, w),
         "qc": (places if len(system.ca) else 0, w), "s": (places, w), "need": (places, w), "sv": (len(system.ec), w),
-        **{f"w{k}": (nj, w) for k in range(5)}, "w5": (2 * nj, w), "y": (m, w), "tline": (len(system.ta), w), "bwork": (2 * m * m + m, 1),
+        **{f"w{k}": (nj, w) for k in range(5)}, "w5": (2 * nj, w), "y": (m, w), "tline": (len(system.ta), w),
+        "bwork": (2 * m * m + m, 1),
         "z": (m * system.n, w), "sinv": (m * m, w),
     }  # fmt: skip
     out: dict[str, Floats | Ints] = {name: aligned(shape) for name, shape in floats.items()}

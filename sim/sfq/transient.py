@@ -29,7 +29,8 @@ from sim.sfq.printing import Printer
 from sim.sfq.probes import HISTORY, Chunk, Probe, Resolver
 from sim.sfq.requests import Request, parse_request
 from sim.sfq.shapes import Shape
-from sim.sfq.state import STEP_TOO_LARGE, Drive, Engine, Events, Options, State, events, start
+from sim.sfq.state import STEP_TOO_LARGE, Drive, Engine, Events, Options, State, before, events, start
+from sim.sfq.stored import stored_J
 from sim.sfq.system import build, waves
 
 Startup: TypeAlias = Literal["op", "josim", "none"]
@@ -46,7 +47,8 @@ class Energy:
 
     ``ic_phi0_J`` = sum of Ic Phi0 over all slips (the usual upper estimate). ``bias_J`` is the work of the current
     sources, ``source_J`` of the V and P sources: ``sum I sigma df``, exact for a constant current. ``resistor_J`` and
-    ``junction_J`` are the heat ``sum V^2/R h`` in resistors and in the junctions' own conductances.
+    ``junction_J`` are the heat ``sum V^2/R h`` in resistors and in the junctions' own conductances; ``stored_J`` is
+    what L, C, T and junctions hold at the end more than at the start. Controlled sources are not in the balance.
     """
 
     ic_phi0_J: float
@@ -54,6 +56,7 @@ class Energy:
     source_J: float
     resistor_J: float
     junction_J: float
+    stored_J: float = 0.0
 
     @property
     def supplied_J(self) -> float:
@@ -62,7 +65,7 @@ class Energy:
 
     @property
     def dissipated_J(self) -> float:
-        """All that became heat; differs from ``supplied_J`` by what L, C and junctions have stored."""
+        """All that became heat; ``supplied_J`` is this and ``stored_J``."""
         return self.resistor_J + self.junction_J
 
 
@@ -226,12 +229,13 @@ class Run:
         self.probes: list[Probe] = resolver.probes()
         self.steps = int(self.tran.stop_s / self.h + 1e-9)
         self.buffer: Events = events(max(EVENT_CAPACITY, 2 * self.circuit.jj_count))
-        self.history = np.zeros((HISTORY, self.watch.width))
         self.shapes: list[Shape] = list(waves(self.circuit))
         ids = Corners(1, ids=np.array([self.corner], dtype=np.int64))
         self.noise = thermal(self.circuit, ids, self.seed)
         state, rest = self.begin(layout)
-        self.at_rest = rest
+        self.at_rest, self.layout = rest, layout
+        self.history = before(state, self.watch)[:, :, 0]
+        self.stored_J = stored_J(self.circuit, self.system, layout, state)
         self.ladder = Ladder(
             self.circuit, layout, self.system, state, self.engine, self.watch, self.options, self.drive, self.buffer,
             self.take_slips,
@@ -245,8 +249,9 @@ class Run:
             return start(self.system), True
         if self.tran.uic and self.circuit.start_rad is not None:
             return given(self.circuit, self.system), True
-        now = [s.sample(np.zeros(1), self.h, self.tran.stop_s) for s in self.circuit.sources()]
-        state, good = at_rest(self.circuit, self.system, layout, np.array(now).reshape(len(now), 1), None)
+        zero = {s: float(s.sample(np.zeros(1), self.h, self.tran.stop_s)[0]) for s in self.shapes}
+        now = np.array([[zero[s]] for s in self.circuit.sources()]).reshape(-1, 1)
+        state, good = at_rest(self.circuit, self.system, layout, now, None)
         if not good.all():
             warnings.warn(
                 DeckWarning("no operating point at t = 0 (a junction carries more than its Ic): begins from rest"),
@@ -311,13 +316,16 @@ class Run:
         """The run as a value."""
         state = self.ladder.states[0]
         j, counts = self.circuit.junctions, state.slips[:, 0]
+        stored = stored_J(self.circuit, self.system, self.layout, state)
         time, table = self.printer.result()
         labels = [p.label for p in self.probes]
         weighted = float((counts * j.ic_A).sum())
+        bias, source, resistor, junction = state.work[:, 0].tolist()
+        energy = Energy(weighted * PHI0_WB, bias, source, resistor, junction, stored - self.stored_J)
         return Transient(
             time, dict(zip(labels, table, strict=True)), self.pulses(watched),
             dict(zip(j.names, counts.tolist(), strict=True)), self.h, self.h / 2**self.ladder.finest, self.steps,
-            Energy(weighted * PHI0_WB, *state.work[:, 0].tolist()), len(j), self.circuit.bias_current_A, weighted,
+            energy, len(j), self.circuit.bias_current_A, weighted,
         )  # fmt: skip
 
     def pulses(self, watched: list[int]) -> dict[str, Floats]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from export.package import write_text
 from hardware.sfq import CELLS
 from hardware.sfq_cells import FOLDER, Provenance, SfqCell, SomaFit, Transition, load_cell
-from sim.sfq.cells import analogue, sweep, truth
+from sim.sfq.cells import analogue, peer, sweep, truth
 from sim.sfq.cells.bench import STEP_S, bench, digest
 from sim.sfq.cells.machines import CURRENTS, MACHINES, Machine
 from sim.sfq.circuit import Circuit
@@ -36,20 +36,34 @@ def listing() -> list[str]:
 
 
 def derive(
-    names: Iterable[str] | None = None, folder: Path = FOLDER, progress: Progress | None = None, *, cells: Path = CELLS
-) -> list[Path]:
+    names: Iterable[str] | None = None, folder: Path = FOLDER, progress: Progress | None = None, *, cells: Path = CELLS,
+    josim: str | Path | None = None,
+) -> list[Path]:  # fmt: skip
     """Derive cells (default all) from ``cells`` and write their tables, each beside its place and renamed.
 
+    ``josim``: also run each bench in JoSIM, at nominal and at both ends of the bias margin, and say so as ``peer``;
+    without it a table keeps what it says of an unchanged netlist.
     Raises ``ValueError`` for a name without a machine, DeckError for a cell that does not do what it should.
     """
     wanted = list(listing() if names is None else names)
     paths = []
     for k, name in enumerate(wanted):
         path = folder / f"{name}.toml"
-        paths.append(write_text(path, to_toml(derived(name, cells))))
+        paths.append(write_text(path, to_toml(_with_peer(derived(name, cells), path, cells, josim))))
         if progress is not None:
             progress((k + 1) / len(wanted))
     return paths
+
+
+def _with_peer(cell: SfqCell, path: Path, cells: Path, josim: str | Path | None) -> SfqCell:
+    said = ""
+    if josim is not None and cell.name in MACHINES:
+        m = cell.margins["bias_global"]
+        said = peer.compare(bench(MACHINES[cell.name], cells), josim, (1.0, m.low, m.high))
+    elif path.is_file():
+        old = load_cell(path).provenance
+        said = old.peer if old.deck_sha256 == cell.provenance.deck_sha256 else ""
+    return replace(cell, provenance=replace(cell.provenance, peer=said))
 
 
 def derived(name: str, cells: Path = CELLS) -> SfqCell:
@@ -112,7 +126,7 @@ def _notes(machine: Machine) -> tuple[str, ...]:
 def check(name: str, folder: Path = FOLDER, *, cells: Path = CELLS) -> list[str]:
     """What moved between a cell's file and a fresh derivation, one line each; nothing if it stands.
 
-    Times may differ by 0.1 ps, margins by one step: the search's own resolution.
+    Times may differ by 0.1 ps, a jitter by 0.02 ps, margins by one step, the rest by 1e-4.
     """
     old, new = load_cell(name, folder), derived(name, cells)
     moved: list[str] = []
@@ -128,8 +142,8 @@ def check(name: str, folder: Path = FOLDER, *, cells: Path = CELLS) -> list[str]
 
 def _slack(key: str, value: float) -> float:
     if key.endswith("_s"):
-        return 0.1e-12
-    return 0.0101 if key.startswith("margin") else 1e-6 * abs(value)
+        return 0.02e-12 if "jitter" in key else max(0.1e-12, 1e-4 * value)
+    return 0.0101 if key.startswith("margin") else 1e-4 * abs(value)
 
 
 def flat(cell: SfqCell) -> dict[str, float]:
@@ -139,12 +153,16 @@ def flat(cell: SfqCell) -> dict[str, float]:
         head = f"{t.source} {t.on}"
         out |= {f"{head} slips": t.slips, f"{head} slip_ic_A": t.slip_ic_A}
         if t.out:
-            out[f"{head} delay_s"] = t.delay_s
+            out |= {f"{head} delay_s": t.delay_s, f"{head} jitter_s": t.jitter_s}
     out |= {f"{s.first} {s.then} least_s": s.least_s for s in cell.separations}
     for name, m in cell.margins.items():
         out |= {f"margin {name} low": m.low, f"margin {name} high": m.high}
     if not math.isnan(cell.max_Hz):
         out["max_Hz"] = cell.max_Hz
+    for row in cell.soma:
+        out |= {f"soma {row.branches} {k}": getattr(row, k) for k in ("pulse_A", "tau_s", "ic_A")}
+    if cell.stochastic is not None:
+        out |= {f"stochastic {k}": getattr(cell.stochastic, k) for k in ("i50_A", "sigma_A")}
     return out
 
 
@@ -174,7 +192,7 @@ def to_toml(cell: SfqCell) -> str:
     lines += ["[margin]"]
     lines += [f"{_key(n)} = {{ low = {m.low:g}, high = {m.high:g} }}" for n, m in cell.margins.items()]
     if not math.isnan(cell.max_Hz):
-        lines += ["", "[rate]", f"max_Hz = {cell.max_Hz:.4g}"]
+        lines += ["", "[rate]", f"max_Hz = {cell.max_Hz:.6g}"]
     lines += ["", "[provenance]"]
     p = cell.provenance
     lines += [

@@ -205,7 +205,7 @@ MACHINES: dict[str, Machine] = {
         _machine("XOR", "clocked exclusive OR", "a b c", "q",
                  _two_bits({"0": False, "a": True, "b": True}, both="0"), start="0"),
         _machine("STSYN", "stochastic synapse: passes a pulse with a chance set by the current into w", "a", "q", _PASS,
-                 kind="stochastic", controls="w", control_A=100e-6),
+                 kind="stochastic", controls="w", control_A=110e-6),
         _machine("NOT", "clocked inverter", "a c", "q", "1: c -> 0\n0: a -> 1\n0: c -> 0, q", start="1"),
     )
 }  # fmt: skip

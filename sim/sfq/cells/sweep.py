@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hardware.sfq_cells import Margin
-from sim.sfq.cells.bench import Bench, right, spaced
-from sim.sfq.cells.machines import tour
+from sim.sfq.cells.bench import Bench, Events, right, spaced
+from sim.sfq.cells.machines import Machine, tour
 from sim.sfq.circuit import Circuit, Floats
 from sim.sfq.corners import Corners
 
@@ -138,10 +138,15 @@ def _walk(good: Works, sides: list[Case], steps: list[Floats], reached: Floats) 
     return out
 
 
+def tour_events(machine: Machine) -> Events:
+    """The tour of a machine as pulses, 30 ps apart for one input, else 50 ps."""
+    return spaced(tour(machine), SPACING_S.get(len(machine.inputs), 50e-12))
+
+
 def works(b: Bench, cases: list[Case]) -> list[bool]:
     """Whether the bench does its tour right with one parameter scaled, for each case."""
     if not cases:
         return []
-    events = spaced(tour(b.machine), SPACING_S.get(len(b.machine.inputs), 50e-12))
+    events = tour_events(b.machine)
     run = b.run([events] * len(cases), events[-1][0] + 60e-12, corners(b.circuit, cases))
     return [right(b, run, k, events) for k in range(len(cases))]

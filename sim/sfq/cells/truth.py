@@ -119,10 +119,10 @@ def _at_cell(b: Bench, first: str, then: str, apart_s: float) -> float:
     """The distance of two pulses of one source where they reach the cell; of two sources, that of the sources."""
     if first != then:
         return apart_s
-    trains = _trains(b, first, then, apart_s)
-    run = b.run(trains, max(e[-1][0] for e in trains) + TAIL_S)
+    pairs = trains(b, first, then, apart_s)
+    run = b.run(pairs, max(e[-1][0] for e in pairs) + TAIL_S)
     apart = []
-    for corner, events in enumerate(trains):
+    for corner, events in enumerate(pairs):
         close = next(k for k in range(1, len(events)) if events[k][0] - events[k - 1][0] < SPACING_S - FINE_S / 2)
         at = sum(on == first for _, on in events[:close])
         slips = run.pulse_times(b.driver(first), corner, b.sign(first))
@@ -133,17 +133,17 @@ def _at_cell(b: Bench, first: str, then: str, apart_s: float) -> float:
 def _search(b: Bench, pairs: Sequence[tuple[str, str]], grids: Sequence[np.ndarray]) -> list[float]:
     """The first time of each grid from which on every one is right; inf where the last one is not."""
     cases = [(k, d) for k, grid in enumerate(grids) for d in grid]
-    trains: list[Events] = []
+    every: list[Events] = []
     owner: list[int] = []
     for at, (k, d) in enumerate(cases):
-        for events in _trains(b, *pairs[k], float(d)):
-            trains.append(events)
+        for events in trains(b, *pairs[k], float(d)):
+            every.append(events)
             owner.append(at)
     good = np.ones(len(cases), dtype=bool)
-    if trains:
-        run = b.run(trains, max(e[-1][0] for e in trains) + TAIL_S)
+    if every:
+        run = b.run(every, max(e[-1][0] for e in every) + TAIL_S)
         for corner, at in enumerate(owner):
-            good[at] &= counts_right(b, run, corner, trains[corner])
+            good[at] &= counts_right(b, run, corner, every[corner])
     out = []
     for k, grid in enumerate(grids):
         mine = np.array([g for g, (q, _) in zip(good, cases, strict=True) if q == k])
@@ -153,16 +153,16 @@ def _search(b: Bench, pairs: Sequence[tuple[str, str]], grids: Sequence[np.ndarr
     return out
 
 
-def _trains(b: Bench, first: str, then: str, apart_s: float) -> list[Events]:
+def trains(b: Bench, first: str, then: str, apart_s: float) -> list[Events]:
     """Both inputs ``apart_s`` apart from every state, then each word that tells the states apart."""
-    trains: list[Events] = []
+    out: list[Events] = []
     for state in b.machine.states:
         way = spaced(b.machine.way(state), SPACING_S)
         t = FIRST_S + len(way) * SPACING_S
         for probe in b.machine.probes():
             after = spaced(probe, SPACING_S, t + apart_s + SPACING_S)
-            trains.append([*way, (t, first), (t + apart_s, then), *after])
-    return trains
+            out.append([*way, (t, first), (t + apart_s, then), *after])
+    return out
 
 
 def max_rate_Hz(b: Bench) -> float:
@@ -172,11 +172,11 @@ def max_rate_Hz(b: Bench) -> float:
     """
     periods = np.arange(10, 101) * 1e-12
     n = len(b.machine.inputs)
-    trains = [
+    every = [
         [(FIRST_S + (r + k / n) * p, on) for r in range(12) for k, on in enumerate(b.machine.inputs)] for p in periods
     ]
-    run = b.run(trains, max(t[-1][0] for t in trains) + TAIL_S)
-    good = [counts_right(b, run, k, t) for k, t in enumerate(trains)]
+    run = b.run(every, max(t[-1][0] for t in every) + TAIL_S)
+    good = [counts_right(b, run, k, t) for k, t in enumerate(every)]
     bad = [k for k, g in enumerate(good) if not g]
     if bad and bad[-1] == len(periods) - 1:
         return 0.0
