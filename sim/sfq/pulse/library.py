@@ -86,8 +86,8 @@ def _neighbours(p: Mapping[str, Any]) -> Neighbours:
 
 
 def machines() -> dict[str, PulseCell]:
-    """The cells of ``hardware/sfq_cells`` with the delays of those tables, which know no neighbours."""
-    return {name: _machine(cell) for name, cell in load_cells().items()}
+    """The cells of ``hardware/sfq_cells`` with the delays of those tables, which know no neighbours; no converters."""
+    return {name: _machine(cell) for name, cell in load_cells().items() if cell.kind != "converter"}
 
 
 def _machine(c: SfqCell) -> PulseCell:
