@@ -20,7 +20,7 @@ from sim.sfq.parse import number, spreads
 from sim.sfq.parts import MAX_ELEMENTS, Fill, Part
 from sim.sfq.requests import Request
 from sim.sfq.scope import Scope
-from sim.sfq.shapes import Dc, Noise, Shape, parse_shape
+from sim.sfq.shapes import Dc, Noise, Shape, Sum, parse_shape
 
 MAX_DEPTH = 64
 
@@ -292,9 +292,9 @@ def flatten(deck: Deck) -> Circuit:
     part = flat.part(deck.top, {}, 0, None)
     rows = part.rows
     for kind in "IVP":
-        if kind in rows and any(isinstance(s, Noise) for s in rows[kind].values):
+        if kind in rows and any(isinstance(s, Noise | Sum) for s in rows[kind].values):
             named = zip(rows[kind].names, rows[kind].values, strict=True)
-            rows[kind].values = [s.named(n, deck.seed) if isinstance(s, Noise) else s for n, s in named]
+            rows[kind].values = [s.named(n, deck.seed) if isinstance(s, Noise | Sum) else s for n, s in named]
     made = circuit(deck, part, flat.junctions)
     return replace(made, requests=_named(made))
 

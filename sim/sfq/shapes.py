@@ -190,6 +190,27 @@ class Exp:
         return 0.0
 
 
+@dataclass(frozen=True)
+class Sum:
+    """Shapes added up, ``PULSE(..) + PULSE(..)`` of WRspice; JoSIM has none."""
+
+    terms: tuple[Shape, ...]
+
+    def sample(self, t: Array, h: float, t_stop: float) -> Array:
+        """The sum."""
+        value: Array = np.sum([term.sample(t, h, t_stop) for term in self.terms], axis=0)
+        return value
+
+    def bias(self) -> float:
+        """The sum of what each settles at."""
+        return sum(term.bias() for term in self.terms)
+
+    def named(self, name: str, seed: int | None) -> Sum:
+        """With the noise among its terms that of the source ``name``, see :class:`sim.sfq.waves.Noise`."""
+        terms = enumerate(self.terms)
+        return Sum(tuple(t.named(f"{name}+{k}", seed) if isinstance(t, Noise) else t for k, t in terms))
+
+
 KINDS = ("PWL", "PWS", "PULSE", "SIN", "EXP", "CUS", "NOISE")
 _CALL = re.compile(rf"^({'|'.join(KINDS)})\b\s*(\(?)(.*)$", re.DOTALL)
 _DC = re.compile(r"^DC(?:\s+|(?=\())")
@@ -217,6 +238,9 @@ def parse_shape(text: str, evaluate: Evaluate, where: Where, name: str, wave: Wa
     if called is None:
         return Dc(evaluate(joined(text)))
     kind, inside = called[1], called[3].rstrip()
+    terms = split_outside(text, "+")
+    if called[2] and len(terms) > 1:
+        return Sum(tuple(parse_shape(term, evaluate, where, name, wave) for term in terms))
     if called[2]:
         inside = _closed(inside, text, where, name)
     values = split_outside(joined(inside), " \t,")
