@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sim.sfq.pulse.bench import END, FIRST_S, SLOT_S, SOURCE, Bench, Slips, tour, word_to
+from sim.sfq.pulse.bench import BLOCK_A, END, FIRST_S, SLOT_S, SOURCE, Bench, Slips, tour, word_to
 from sim.sfq.pulse.cells import PASS, CellError, Neighbours, PulseCell, Transition
 from sim.sfq.pulse.tables import Floats
 
@@ -179,6 +179,12 @@ def _seen(got: Slips, cell: PulseCell, state: str, port: str, at: float, ended: 
 
 def _outs(cell: PulseCell, state: str, on: str) -> list[str]:
     return [e.out for t in cell.transitions if (t.state, t.on) == (state, on) for e in t.emits]
+
+
+def blocked(library: Mapping[str, PulseCell], cell: PulseCell) -> tuple[int, float]:
+    """Slips of a stochastic cell that blocks a pulse, and the sum of their critical currents (A)."""
+    inside = Bench(library, cell, weight_A=BLOCK_A).play([(FIRST_S, cell.inputs[0])]).inside["XC"]
+    return len(inside), float(inside[:, 1].sum())
 
 
 SLOW = (("DFF", "q"), ("XOR", "q"), ("NDRO", "q"), ("MERGE", "q"))

@@ -273,7 +273,7 @@ class _Builder:
                 f"{i.name}: bias {bias * 1e6:g} uA is not below the critical {found.ic_A * 1e6:.1f} uA of a soma with "
                 f"{branches} branches, which then fires by itself; lower it"
             )
-        back = (found.ic_A + bias) * m.back / found.pulse_A
+        back = (found.ic_A + bias + m.back_A) / found.pulse_A
         return [
             (found.ic_A - bias) / found.pulse_A, found.tau_s / TICK_S, found.reset, -back, float(ticks(m.refractory_s)),
             found.late_s / TICK_S, found.late_v, found.slip_s / TICK_S,
