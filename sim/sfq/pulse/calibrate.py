@@ -18,8 +18,9 @@ from hardware.sfq_cells import load_cells
 from sim.sfq.pulse import soma
 from sim.sfq.pulse.bench import STEP_S
 from sim.sfq.pulse.cells import PulseCell, SomaRow
+from sim.sfq.pulse.gaps import Gap, gaps
 from sim.sfq.pulse.library import TIMING, machines
-from sim.sfq.pulse.measure import Blend, Gap, Pair, base, blends, blocked, gaps, pairs, twin
+from sim.sfq.pulse.measure import Blend, Pair, base, blends, blocked, pairs, twin
 from sim.sfq.pulse.to_deck import used
 
 Progress = Callable[[float], None]
