@@ -23,6 +23,7 @@ from sim.sfq.circuit import Circuit
 from sim.sfq.deck import loads
 from sim.sfq.ledger import Ledger
 from sim.sfq.network import binned, pulses_of, spiked, starts_s, stop_s
+from sim.sfq.pulse.cells import Chance
 from sim.sfq.pulse.from_deck import from_deck
 from sim.sfq.pulse.library import Library, load_library
 
@@ -81,10 +82,20 @@ def run(
     return replace(done, probes=kept, program=about, notes=(*done.notes, *notes), seed=seed, wall_s=wall)
 
 
+class Mirrored(Chance):
+    """The chances of a mirrored cell, whose weight current is drawn out of it."""
+
+    def probability(self, weight_A: float, temperature_K: float | None = None) -> float:
+        """Of passing, at a weight current below 0."""
+        return super().probability(-weight_A, temperature_K)
+
+
 def cells() -> Library:
     """The library, and the stochastic synapse for anti-pulses, which is the other one mirrored."""
     found = load_library()
-    mirror = replace(found["STSYN"], name="STSYNN", negative=frozenset({"a", "q"}))
+    own = found["STSYN"]
+    chance = None if own.chance is None else Mirrored(**vars(own.chance))
+    mirror = replace(own, name="STSYNN", negative=frozenset({"a", "q"}), chance=chance)
     return replace(found, cells={"STSYNN": mirror} | dict(found.cells))
 
 
