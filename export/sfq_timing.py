@@ -30,11 +30,8 @@ def drive_delays(weights: npt.NDArray[np.int64], technology: Technology, lead_s:
     level = technology.cells["SPLIT"].delay_s + technology.cells["JTL"].delay_s
     first = {i: level * (int(n).bit_length() - 1) for i, n in enumerate(behind[1]) if n}
     last = {i: level * (int(n) - 1).bit_length() for i, n in enumerate(behind[-1]) if n}
-    inhibited = max(last.values(), default=0.0)
-    excited = max(max(first.values(), default=0.0), inhibited + lead_s if last else 0.0)
-    if not first:
-        excited = inhibited
-    earliest = min([excited - t for t in first.values()] + [inhibited - t for t in last.values()], default=0.0)
-    delays = {(i, 1): excited - t - earliest for i, t in first.items()}
-    delays |= {(i, -1): inhibited - t - earliest for i, t in last.items()}
-    return {line: round(delay, 13) for line, delay in delays.items()}
+    excited = max(max(first.values(), default=0.0), max(last.values(), default=-lead_s) + lead_s)
+    delays = {(i, 1): excited - t for i, t in first.items()}
+    delays |= {(i, -1): excited - lead_s - t for i, t in last.items()}
+    soonest = min(delays.values(), default=0.0)
+    return {line: round(delay - soonest, 13) for line, delay in delays.items()}

@@ -108,12 +108,8 @@ def test_trained_circuit_solves_xor_and_follows_the_law(trained: Any) -> None:
 @pytest.fixture
 def golden_cells(tmp_path: Path) -> Path:
     """The technology with the cells that JoSIM ran; those of the package have been improved since."""
-    text = (
-        (PROFILES / "sfq_own.toml")
-        .read_text()
-        .replace(SOMA_2, SOMA_2_THEN, 1)
-        .replace("version = 1\n", 'version = 1\ncells = "cells.inc"\n', 1)
-    )
+    text = (PROFILES / "sfq_own.toml").read_text().replace(SOMA_2, SOMA_2_THEN, 1)
+    text = text.replace("version = 1\n", 'version = 1\ncells = "cells.inc"\n', 1)
     (tmp_path / "cells.inc").write_text((GOLDEN / "cells.inc").read_text())
     (tmp_path / "golden.toml").write_text(text)
     return tmp_path / "golden.toml"

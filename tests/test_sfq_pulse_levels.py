@@ -205,7 +205,7 @@ def test_xor_is_one_deck_at_both_levels(pattern: tuple[int, int]) -> None:
     assert abs(len(out) - len(truth)) <= 1
     assert (len(out) >= 3) == (pattern[0] != pattern[1])
     if len(truth):
-        assert abs(out[0] - truth[0]) < 5 * PS
+        assert abs(out[0] - truth[0]) < 31 * PS, "not more than one pulse too early or late"
     levels = run(given.netlist, given.pulses, given.t_stop_s, engine=level_engine)
     assert [t.tolist() for t in levels.pulses.values()] == [out.tolist()]
 

@@ -10,6 +10,7 @@ Importing this loads numba.
 
 from __future__ import annotations
 
+from sim.sfq.pulse import soma as soma
 from sim.sfq.pulse.cells import CellError as CellError
 from sim.sfq.pulse.cells import Emission as Emission
 from sim.sfq.pulse.cells import PulseCell as PulseCell
@@ -23,7 +24,6 @@ from sim.sfq.pulse.library import load_library as load_library
 from sim.sfq.pulse.netlist import Netlist as Netlist
 from sim.sfq.pulse.result import PulseRun as PulseRun
 from sim.sfq.pulse.result import Violation as Violation
-from sim.sfq.pulse import soma as soma
 from sim.sfq.pulse.run import run as run
 from sim.sfq.pulse.state import State as State
 from sim.sfq.pulse.tables import Compiled as Compiled

@@ -76,7 +76,7 @@ def _ps(seconds: float) -> str:
 def _head(library: Mapping[str, PulseCell]) -> str:
     return (
         "# Times of the SFQ cells between their neighbours, derived from hardware/sfq_cells.inc by simulation at\n"
-        "# junction level; do not edit: python -m sim.sfq.pulse.calibrate writes it again. What each key means: library.py.\n\n"
+        "# junction level; do not edit: python -m sim.sfq.pulse.calibrate writes it again. Keys: see library.py.\n\n"
         f'version = 1\nstep_s = {STEP_S:g}\nsolver = "spikeport sim.sfq, BDF2 in node phases"\n\n'
         f"[netlists]\n{''.join(f'{n} = {chr(34)}{fingerprint(n)}{chr(34)}{chr(10)}' for n in library)}"
     )

@@ -110,8 +110,8 @@ def _machine(c: SfqCell) -> PulseCell:
     weight = {"SYNP": 1.0, "SYNM": -1.0}.get(c.name, 0.0)
     kind: Any = c.kind
     return PulseCell(
-        c.name, c.inputs, c.outputs, rows, c.start, kind, (), c.controls, frozenset(c.anti), weight, c.junctions, c.bias_A,
-        **more,
+        c.name, c.inputs, c.outputs, rows, c.start, kind, (), c.controls, frozenset(c.anti), weight, c.junctions,
+        c.bias_A, **more,
     )  # fmt: skip
 
 

@@ -240,8 +240,9 @@ MOST_EXTRA_S = 0.5e-12
 
 @dataclass(frozen=True)
 class Gap:
-    """Transition ``(state, then)`` a time after input ``first``: ``since_s`` at the cell's inputs, its outputs ``extra_s``
-    later than the base. ``least_s``: from this on all junctions slip as they should, and no output is much later.
+    """Transition ``(state, then)`` a time after input ``first``: ``since_s`` at the cell's inputs, its outputs
+    ``extra_s`` later than the base. ``least_s``: from this on all junctions slip as they should and no output is much
+    later.
     """
 
     state: str

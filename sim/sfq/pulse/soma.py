@@ -1,6 +1,6 @@
 """A soma's numbers from junction level: random trains through its branches, and the law that gives its slips.
 
-    v_j = sum_i w_i exp(-(t_j - t_i)/tau) - reset sum_k exp(-(t_j - s_k)/tau)      after pulse j, s_k the slips till then
+    v_j = sum_i w_i exp(-(t_j - t_i)/tau) - reset sum_k exp(-(t_j - s_k)/tau)    after pulse j, s_k the slips before
     fires  <=>  v_j >= theta = (ic_A - bias)/pulse_A,   s - t_j = slip_s + late_s ln(1 + late_v/(v_j - theta))
 
 t are slips of the synapses, s of the soma's output junction. All numbers are fitted at once: what fired, when, and what

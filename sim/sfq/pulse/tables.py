@@ -51,8 +51,9 @@ class Tables(NamedTuple):
     """What a run reads: records as named above. Few arrays, for compiled calls copy what they are given.
 
     ``shifts`` (pairs x transitions of the load, 2): how much later than said a pulse of this driver comes, and the
-    outputs after it. ``recovery_first`` (recoveries) input; ``recovery_since``, ``recovery_extra`` (recoveries, points) attoseconds.
-    ``numbers`` (somas and stochastic cells, 8): see SOMA_NUMBERS; of a stochastic cell the probability comes first.
+    outputs after it. ``recovery_first`` (recoveries) input; ``recovery_since``, ``recovery_extra`` (recoveries,
+    points) attoseconds. ``numbers`` (somas and stochastic cells, 8): see SOMA_NUMBERS; of a stochastic cell the
+    probability comes first.
     """
 
     instances: Records
@@ -109,8 +110,11 @@ def compile_netlist(
     temperature_K: float | None = None,
 ) -> Compiled:
     """Number everything. ``watch``: nets whose pulses are kept, default the outputs; ``corrections`` of neighbours,
-    default the library's; ``temperature_K`` of the stochastic cells, default what they were measured at. Errors: CellError of :meth:`Netlist.check`, or naming a net
-    that is not there."""
+    default the library's; ``temperature_K`` of the stochastic cells, default what they were measured at.
+
+    Errors: CellError of :meth:`Netlist.check`, for a pair that does not work together, or naming a net that is not
+    there.
+    """
     netlist.check()
     if corrections is None:
         corrections = getattr(netlist.library, "corrections", {})
