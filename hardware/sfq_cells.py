@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from hardware.tables import TableError
 
 FOLDER = Path(__file__).parent / "sfq_cells"
-KINDS = ("mealy", "soma", "stochastic")
+KINDS = ("mealy", "soma", "stochastic", "converter")
 BOILING_K = 4.2
 
 T = TypeVar("T")
@@ -104,6 +104,7 @@ class SfqCell:
     """A loaded cell. ``inputs`` then ``outputs`` then ``controls`` are the pins of ``subckt`` in order.
 
     ``anti`` names the pins whose pulses are negative; ``bias_A`` sums the magnitudes of its bias currents.
+    ``converter``: for kind "converter", whose input or output is a level, its currents and voltages by name.
     """
 
     name: str
@@ -124,6 +125,7 @@ class SfqCell:
     soma: tuple[SomaFit, ...]
     stochastic: PassFit | None
     violations: tuple[str, ...]
+    converter: Mapping[str, float]
     provenance: Provenance
     path: Path = field(compare=False)
 
@@ -236,7 +238,7 @@ def _cell(path: Path, rows: _Rows) -> SfqCell:
         rate.number("max_Hz", math.nan, above=0.0),
         tuple(_soma(r) for r in rows.rows("soma")),
         _pass_fit(rows.take("stochastic", dict, {}), path.name),
-        tuple(r.text("note") for r in rows.rows("violation")),
+        tuple(r.text("note") for r in rows.rows("violation")), _converter(rows.take("converter", dict, {}), path.name),
         _provenance(_Rows(f"{path.name}: provenance", rows.take("provenance", dict))), path,
     )  # fmt: skip
     rate.end()
@@ -310,6 +312,11 @@ def _pass_fit(data: dict[str, Any], name: str) -> PassFit | None:
     row = PassFit(r.number("i50_A"), r.number("sigma_A", above=1e-12), r.number("temperature_K", above=0.0))
     r.end()
     return row
+
+
+def _converter(data: dict[str, Any], name: str) -> dict[str, float]:
+    r = _Rows(f"{name}: converter", data)
+    return {str(key): r.number(str(key)) for key in data}
 
 
 def _provenance(r: _Rows) -> Provenance:

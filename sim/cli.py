@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,10 +12,13 @@ import numpy.typing as npt
 import typer
 
 from export.package import PackageError, write_npz
+from hardware.energy import Span
 from sim import engines
+from sim.bar import Bar
 from sim.lava.cli import app as lava
 from sim.loop_cli import add_to as add_loop
 from sim.nir_cli import Discretization, Dt, Fires, Float32, Reset, nir_options
+from sim.sfq_cli import app as sfq
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +33,7 @@ app = typer.Typer(
 )
 
 app.add_typer(lava, name="lava")
+app.add_typer(sfq, name="sfq")
 
 Out = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 
@@ -143,7 +148,7 @@ def run(
     x, labels = (None, None) if input is None else read_input(input, _input_rank(kind, loaded), steps)
     if samples and x is not None:
         x, labels = x[:samples], None if labels is None else labels[:samples]
-    with _bar(f"{on}") as progress:
+    with Bar(on) as progress:
         done = engines.run(loaded, x, on, labels=labels, progress=progress)
     done.save(output)
     typer.echo(
@@ -165,6 +170,12 @@ def report(
         str, typer.Option(help="Neuron updates charged as active: state, all, input or fired.")
     ] = "state",
     title: Annotated[str, typer.Option(help="Title of the report.")] = "spikeport report",
+    cooling: Annotated[
+        str | None, typer.Option(help="SFQ: watts at the wall per watt at 4.2 K, as in 400 or 300:400:1000.")
+    ] = None,
+    ersfq_overhead: Annotated[
+        str | None, typer.Option(help="SFQ: factor of ERSFQ for its limiting junctions, 1 to 2, as in 1.4 or 1:1.4:2.")
+    ] = None,
 ) -> None:
     """Price runs and write report.json and a self-contained report.html; print the table.
 
@@ -176,7 +187,14 @@ def report(
     tables = dict(p.split("=", 1) for p in prices or [] if "=" in p)
     if len(tables) < len(prices or []):
         raise ValueError(f"--prices takes MACHINE=TABLE, got {prices}; 'spikeport machines' lists the tables")
-    made = report_runs([Run.load(folder) for folder in runs], title=title, prices=tables, active=active)
+    made = report_runs(
+        [Run.load(folder) for folder in runs],
+        title=title,
+        prices=tables,
+        active=active,
+        cooling=_span("--cooling", cooling),
+        ersfq_overhead=_span("--ersfq-overhead", ersfq_overhead),
+    )
     made.save(output)
     show(made)
     typer.echo(f"wrote {output / 'report.json'} and {output / 'report.html'}")
@@ -223,6 +241,19 @@ def _input_rank(kind: str, program: Any) -> int | None:
     return None if shape is None else len(shape)
 
 
+def _span(option: str, text: str | None) -> Span | None:
+    """``400`` or ``300:400:1000``. Errors: ``ValueError`` naming the option."""
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(":")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 3):
+        raise ValueError(f"{option} takes one number, or low:typical:high, got {text!r}")
+    return Span(*(numbers * 3)[:3])
+
+
 def _need(module: str, extra: str) -> None:
     import importlib.util
 
@@ -230,29 +261,17 @@ def _need(module: str, extra: str) -> None:
         raise ValueError(f"this command needs {module}: pip install 'spikeport[{extra}]'")
 
 
-class _bar:
-    """A progress bar as a ``progress(share)`` callback; silent where the output is no terminal."""
-
-    def __init__(self, label: str) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), transient=True
-        )
-        self.task = self.bar.add_task(label, total=1.0)
-
-    def __enter__(self) -> engines.Progress:
-        self.bar.start()
-        return lambda share: self.bar.update(self.task, completed=share)
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+def _tell(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning is one line, too."""
+    print(f"spikeport: {message}", file=sys.stderr)
 
 
 def main() -> None:
     """Entry point: a user's error is one line on standard error and exit code 2; a fault keeps its traceback."""
     try:
-        app(standalone_mode=True)
+        with warnings.catch_warnings():
+            warnings.showwarning = _tell
+            app(standalone_mode=True)
     except ValueError as error:
         print(f"spikeport: {error}", file=sys.stderr)
         raise SystemExit(2) from None

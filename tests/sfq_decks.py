@@ -37,6 +37,7 @@ I7 0 7 cus(w.dat 2p 3 2 1p 1)
 I8 0 8 noise(1u 2p)
 I9 0 9 noise(1u 2p 3p)
 I10 0 10 1m
+I11 0 10 pulse(0 1m 5p) + pwl(0 0 5p 1u)
 .tran 0.1p 90p 1p 0.5p 2p UIC DST
 .spread 0.1 L=0.05
 .option seed=77

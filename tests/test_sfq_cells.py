@@ -10,9 +10,10 @@ import pytest
 
 from hardware.sfq import CELLS, library
 from hardware.sfq_cells import load_cells
-from sim.sfq.cells import truth
-from sim.sfq.cells.bench import FIRST_S, answers, bench, counts_right, digest, right, spaced
-from sim.sfq.cells.machines import CURRENTS, MACHINES, Machine, every_word, taken, tour
+from sim.sfq.batch import batch
+from sim.sfq.cells import converters, truth
+from sim.sfq.cells.bench import FIRST_S, answers, bench, counts_right, digest, right, spaced, triangles
+from sim.sfq.cells.machines import CONVERTERS, CURRENTS, MACHINES, Machine, every_word, taken, tour
 from sim.sfq.cells.sweep import tour_events
 from sim.sfq.corners import Corners
 
@@ -67,6 +68,39 @@ def test_inverter_answers_every_pulse_at_33_GHz(bias: float) -> None:
     assert np.abs(np.diff(out)[4:] - 30e-12).max() < 0.5e-12
 
 
+@pytest.mark.parametrize("bias", [0.85, 1.0, 1.2])
+def test_dc_sfq_gives_a_pulse_on_each_rise(bias: float) -> None:
+    """The rise of a 20 ps edge and of a 400 ps one; nothing on the falls."""
+    circuit = converters.dc_circuit()
+    for edge in (20e-12, 400e-12):
+        shape = converters.ramps(edge, 2)
+        deck = Corners(
+            1, shapes={"IIN": [shape]}, currents=np.where(np.array(circuit.currents.names) == "IIN", 1.0, bias)[None]
+        )
+        run = batch(circuit, deck, h=0.1e-12, t_stop=shape.times[-1] + 100e-12, watch=["B1|X1|XQ1"])
+        out = run.pulse_times("B1|X1|XQ1", 0)
+        rises = [shape.times[k] for k in (1, 5)]
+        assert len(out) == 2
+        assert all(0 < t - rise < edge + 20e-12 for t, rise in zip(out, rises, strict=True))
+        assert len(run.pulse_times("B1|X1|XQ1", 0, -1)) == 0
+
+
+def test_sfq_dc_holds_a_voltage() -> None:
+    """Mean voltage by the traces, against the table's, which counts slips: V = f Phi0; zero after a reset."""
+    circuit = converters.level_circuit()
+    pulses = {"VS": [triangles([100e-12, 700e-12])], "VR": [triangles([400e-12])]}
+    run = batch(circuit, Corners(1, shapes=pulses), h=0.1e-12, t_stop=1e-9, probes=["V(NV)"])
+    volts, table = run.traces["V(NV)"][0], load_cells()["SFQDC"].converter
+
+    def mean(low_ps: float, high_ps: float) -> float:
+        return float(volts[(run.times_s >= low_ps * 1e-12) & (run.times_s < high_ps * 1e-12)].mean())
+
+    assert abs(mean(40, 95)) < 2e-6
+    assert mean(150, 390) == pytest.approx(table["on_V"], rel=0.1)
+    assert abs(mean(450, 690)) < 2e-6
+    assert mean(750, 990) == pytest.approx(table["on_V"], rel=0.1)
+
+
 @pytest.mark.parametrize("name", ["MERGE", "NDRO", "NOT"])
 def test_pulses_nearer_than_the_separation_go_wrong(name: str) -> None:
     """Just below ``least_s`` some state answers otherwise; from it on all answer as the machine says."""
@@ -103,10 +137,10 @@ def test_random_words_are_answered_as_the_tables_say() -> None:
 
 def test_tables_belong_to_the_netlists() -> None:
     cells = load_cells()
-    assert set(cells) == {*MACHINES, *CURRENTS}
+    assert set(cells) == {*MACHINES, *CURRENTS, *CONVERTERS}
     _, blocks = library()
     for name, cell in cells.items():
-        machine: Machine = (MACHINES | CURRENTS)[name]
+        machine: Machine = (MACHINES | CURRENTS | CONVERTERS)[name]
         assert cell.provenance.deck_sha256 == digest(name), f"{name}: derive its table again"
         assert (*cell.inputs, *cell.outputs, *cell.controls) == tuple(blocks[name].splitlines()[0].split()[2:]), name
         assert {(t.source, t.on): (t.to, t.out) for t in cell.transitions} == dict(machine.rows), name

@@ -84,7 +84,7 @@ def test_damage_is_refused(tmp_path: Path, before: str, after: str, says: str) -
 
 
 def test_names_that_are_not_there() -> None:
-    with pytest.raises(TableError, match="no SFQ cell 'NAND'; there are AND, DFF"):
+    with pytest.raises(TableError, match="no SFQ cell 'NAND'; there are AND, DCSFQ"):
         load_cell("NAND")
     with pytest.raises(TableError, match="no SFQ cell"):
         load_cell("../profiles/sfq_own")

@@ -269,8 +269,6 @@ def test_loads_with_a_folder(tmp_path: Path) -> None:
 def test_cell_library_is_package_data_and_loads() -> None:
     root = Path(__file__).resolve().parent.parent / "hardware"
     text = (root / "sfq_cells.inc").read_text()
-    golden = (Path(__file__).parent / "golden" / "sfq" / "cells.inc").read_text()
-    assert text.endswith(golden)
     names = [line.split()[1] for line in text.splitlines() if line.startswith(".subckt")]
     assert {"JTL", "SPLIT", "MERGE", "DFF", "INV", "SOMA", "STSYN", "TFF"} <= set(names)
     deck = loads(".include sfq_cells.inc\nX1 JTL a b\nR1 b 0 3\n", base_dir=root)

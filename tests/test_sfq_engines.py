@@ -183,6 +183,10 @@ def test_where_the_kernel_comes_from(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("CC", "/bin/false")
     assert build(1) is None
     monkeypatch.delenv("CC")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SPIKEPORT_CACHE", str(tmp_path / "file"))
+    assert build(1) is None
+    (tmp_path / "file").unlink()
     monkeypatch.setenv("SPIKEPORT_KERNEL", "numba")
     assert build(1) is None
     assert list(tmp_path.iterdir()) == []

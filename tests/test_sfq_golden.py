@@ -18,7 +18,8 @@ from sim.sfq.output import align
 
 GOLDEN = Path(__file__).parent / "golden" / "sfq"
 DECKS = {
-    "tb_cells": 1e-6, "tb_dff": 1e-6, "tb_inv": 1e-6, "tb_src": 1e-6, "tb_jj_ramp": 1e-4, "tb_pend": 1e-4,
+    "tb_lin": 1e-6, "tb_cells": 1e-6, "tb_dff": 1e-6, "tb_inv": 1e-6, "tb_src": 1e-6, "tb_jj_ramp": 1e-4,
+    "tb_pend": 1e-4,
     "xor_00": 1e-6, "xor_01": 1e-6, "xor_10": 1e-6, "xor_11": 1e-6,
 }  # fmt: skip
 

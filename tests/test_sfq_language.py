@@ -6,6 +6,7 @@ import math
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sim.sfq import DeckWarning, load, loads
@@ -196,7 +197,8 @@ def test_what_josim_only_warns_of(text: str) -> None:
 
 def test_values_with_spaces_and_quotes() -> None:
     c = flat(
-        ".param w = 5 * s\n.param s=2\nR1 1 0 2 * w + 1\nR2 1 0 {w - 1}\nR3 1 0 '3 * w'\nI1 0 1 pwl(0 0 s*1p w * 1u)\n"
+        ".param w = 5 * s\n.param s=2\nR1 1 0 2 * w + 1\nR2 1 0 {w - 1} [R7]\n.param odd=0.7'\nR3 1 0 '3 * w'\n"
+        "I1 0 1 pwl(0 0 s*1p w * 1u)\n"
     )
     assert c.resistors.value.tolist() == [21, 9, 30]
     assert c.bias_current_A == pytest.approx(1e-5)
@@ -237,6 +239,16 @@ def test_overrides_reach_into_nested_instances() -> None:
 def test_couplings_reach_into_instances() -> None:
     c = flat(".subckt s a\nL1 a 0 1p\n.ends\nX1 s n\nX2 s m\nR1 n 0 1\nR2 m 0 1\nK1 L1|X1 L1.X2 -0.3\n")
     assert [c.inductors.names[int(k)] for k in (*c.mutuals.la, *c.mutuals.lb)] == ["L1|X1", "L1|X2"]
+
+
+def test_noise_has_the_name_of_its_source() -> None:
+    c = flat(
+        "I1 0 1 noise(1 0 1p)\nI2 0 1 noise(1 0 1p)\nI3 0 1 noise(1 0 1p) + noise(1 0 1p)\nR1 1 0 1\n.option seed=3\n"
+    )
+    t = np.arange(1, 9) * 1e-12
+    values = [s.sample(t, 1e-13, 1e-9) for s in c.currents.shapes]
+    assert len({tuple(v) for v in values}) == 3
+    assert not np.allclose(values[2], 2 * values[0])
 
 
 def test_names_with_points_in_them_are_found() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from sim.sfq import batch, loads, transient
 from sim.sfq.constants import BOLTZMANN_J_K
 from sim.sfq.noise import _normals_numpy, normals, philox
+
+GOLDEN = Path(__file__).parent / "golden" / "sfq"
 
 
 def test_philox_gives_the_published_words() -> None:
@@ -64,3 +68,15 @@ def test_a_deck_without_temperature_has_no_noise() -> None:
     text = "R1 1 0 2\nC1 1 0 0.2p\n.tran 0.1p 10p\n.print v(1)\n"
     assert not transient(loads(text)).traces["V(1)"].any()
     assert transient(loads(".temp 4.2\n" + text)).traces["V(1)"].any()
+
+
+@pytest.mark.parametrize(("bias_uA", "passed"), [(66, 38), (70, 183), (74, 344), (78, 393)])
+def test_stochastic_synapse_passes_as_in_josim(bias_uA: int, passed: int) -> None:
+    """Pulses that pass of 398 (docs/sfq.md 3.4; JoSIM 2.7, 4.2 K, NEB 1 THz): within 4 standard errors of both."""
+    text = (GOLDEN / "tb_stsyn.cir").read_text()
+    text = text.replace("IBW=60u", f"IBW={bias_uA}u").replace(".param NPER", ".temp 4.2\n.neb 1T\n.param NPER")
+    run = batch(loads(text, GOLDEN), 16, seed=2, watch=["B1.X2.XA2", "B1.X2.XQ2"])
+    sent, through = (int(run.count(j).sum()) for j in run.names)
+    assert sent == 16 * 99
+    p, q = through / sent, passed / 398
+    assert abs(p - q) <= 4 * np.sqrt(q * (1 - q) / 398 + p * (1 - p) / sent)

@@ -30,6 +30,8 @@ def test_dc() -> None:
     assert at("dc 3", -1, 0, 9) == [3, 3, 3]
     assert at("2*A", 1) == [8]
     assert at("dc A", 1) == [4]
+    assert at("dc -3", 1) == [-3]
+    assert at("dc(3)", 1) == [3]
 
 
 def test_pwl_is_zero_before_and_held_after() -> None:
@@ -107,6 +109,7 @@ def test_spice_ways_of_writing_a_source() -> None:
     assert at("pulse 0 1 1 0 0 2 4", 0.9, 1) == [0, 1]
     assert at("dc {2*a - 1}", 0) == [7]
     assert at("pwl(0 0 {a - 2} 2 * a)", 2) == [8]
+    assert at("pulse(0 1 1 0 0 2 4) + pwl(0 0 {2 + 2} 8)+sin(3 0)", 0.5, 1, 2) == [4, 6, 8]
     with pytest.warns(DeckWarning, match="AC 1 is ignored"):
         assert at("pwl(0 2) ac 1", 0) == [2]
 

@@ -14,9 +14,10 @@ import numpy.typing as npt
 from export.network import Network
 from export.package import PackageError, write_text
 from hardware.energy import Bill
+from hardware.sfq_energy import SfqEnergy
 from sim.compare import accuracy
 from sim.report.layers import layer_rows, network_layers
-from sim.report.traces import rasters, waveforms
+from sim.report.traces import pulses, rasters, waveforms
 from sim.run import Run, versions
 
 FORMAT, VERSION = "spikeport-report", 1
@@ -42,7 +43,7 @@ class MachineResult:
     ``program``: a Program, or what ``sim.engines.summary`` says of one; None takes ``run.program``.
     ``agreement``: name to number (``accuracy`` and the like are fractions), or to ``(n, of)``.
     ``group``: runs of one network on one input share it; only those are drawn on one axis. ``sample``: whose
-    spikes are drawn.
+    spikes are drawn. ``sfq``: what an SFQ run costs as RSFQ and as ERSFQ.
     """
 
     machine: str
@@ -54,6 +55,7 @@ class MachineResult:
     layers: Sequence[Mapping[str, Any]] | None = None
     group: str = ""
     sample: int = 0
+    sfq: SfqEnergy | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,11 @@ class Report:
         data = self.machines[k]["bill"]
         return None if data is None else Bill.from_dict(data)
 
+    def sfq(self, k: int) -> SfqEnergy | None:
+        """The SFQ figures of machine ``k``."""
+        data = self.machines[k].get("sfq")
+        return None if data is None else SfqEnergy.from_dict(data)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON data, complete."""
         return {"format": FORMAT, "version": VERSION} | dict(self.__dict__) | {"machines": list(self.machines)}
@@ -93,6 +100,7 @@ class Report:
                 if missing:
                     raise ValueError(f"machine {k + 1} has no {', '.join(sorted(missing))}")
                 report.bill(k)
+                report.sfq(k)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PackageError(f"{where}: not a report ({error}); make it again from its runs") from None
         return report
@@ -174,9 +182,11 @@ def _machine(r: MachineResult, labels: npt.NDArray[Any] | None, known: list[dict
         "agreement": agreement,
         "bill": None if r.bill is None else r.bill.to_dict(),
         "figures": None if r.bill is None else r.bill.figures(r.run.samples, r.run.steps),
+        "sfq": None if r.sfq is None else r.sfq.to_dict(),
         "layers": [dict(row) for row in rows],
         "rasters": rasters(r.run, r.sample),
         "waveforms": waveforms(r.run),
+        "pulses": pulses(r.run),
     } | {k: getattr(r.run, k) for k in RUN_FACTS}
 
 

@@ -29,6 +29,8 @@ def page(report: Report) -> str:
     sources = _sources(bills)
     titles = view.titles(report)
     machines = [_machine(*each, sources) for each in zip(report.machines, titles, bills, strict=True)]
+    for k, m in enumerate(machines):
+        m["sfq"] = _sfq(report, k)
     return _template().render(
         report=report,
         machines=machines,
@@ -116,8 +118,24 @@ def _machine(m: view.Machine, title: str, bill: Bill | None, sources: dict[str, 
         "layers": view.layer_table(m, bill),
         "losses": view.losses(m),
         "waveforms": [(w["name"], svg.waveform(w["time_s"], w["values"], w["unit"])) for w in m["waveforms"]],
+        "pulses": _pulses(m.get("pulses")),
         "dt": si(m["dt_s"], "s", 3),
     }
+
+
+def _pulses(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    if not found:
+        return None
+    counts = {s: sum(r[2] == s for r in found["rows"]) for s in (1, -1)}
+    drawing = svg.pulses(found["junctions"], found["rows"], found["stop_s"])
+    return {"drawing": drawing, "up": counts[1], "down": counts[-1], "more": found["more"]}
+
+
+def _sfq(report: Report, k: int) -> dict[str, Any] | None:
+    found = report.sfq(k)
+    if found is None:
+        return None
+    return {"rows": view.sfq_table(found), "nodes": view.sfq_nodes(found), "facts": view.sfq_facts(found)}
 
 
 def _colour(event: str) -> int:

@@ -118,6 +118,24 @@ def raster(events: Sequence[Sequence[int]], rows: int, steps: int) -> Markup:
     return _svg(width, height, "Spike raster", out)
 
 
+def pulses(junctions: Sequence[str], rows: Sequence[Sequence[float]], stop_s: float) -> Markup:
+    """Junctions downward with their names, a mark at each slip over time; slips of -2 pi in another colour."""
+    width, left, dy = CHART_W, 150.0, 13.0
+    height, room = dy * len(junctions), stop_s or 1.0
+    out = [f'<rect class="panel" x="{left:.0f}" width="{width - left:.0f}" height="{height:.0f}"/>']
+    for k, name in enumerate(junctions):
+        y = dy * (k + 0.5) + 3.5
+        out.append(f'<text class="a" style="text-anchor:end" x="{left - 7:.0f}" y="{y:.1f}">{escape(name)}</text>')
+    for sign, kind in ((1, "up"), (-1, "down")):
+        marks = [(left + t / room * (width - left), dy * row + 1.5) for t, row, s in rows if s == sign]
+        path = "".join(f"M{x:.1f} {y:.1f}v{dy - 3:.1f}" for x, y in marks)
+        out.append(f'<path class="slip {kind}" d="{path}"/>')
+    for part, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
+        x, text = left + part * (width - left), escape(si(part * stop_s, "s", 3))
+        out.append(f'<text class="a" style="text-anchor:{anchor}" x="{x:.0f}" y="{height + 15:.0f}">{text}</text>')
+    return _svg(width, height + 20, "Pulses of junctions", out)
+
+
 def waveform(time_s: Sequence[float], values: Sequence[float | None], unit: str) -> Markup:
     """A trace with its extremes on the left and its time span below; a gap where a value is missing."""
     width, height, left, base = 320.0, 110.0, 66.0, 92.0

@@ -30,6 +30,8 @@ def show(report: Report, console: Console | None = None) -> None:
             _line(console, f"{title}: {text}", "")
         for line, text in view.lines(m, bill):
             _line(console, f"{title}: {line.name}: {text} [{line.grade}], not in the total", "")
+    for k, title in enumerate(titles):
+        _sfq(console, report, k, title)
     for m, title in zip(report.machines, titles, strict=True):
         for node, what, size in view.losses(m):
             _line(console, f"{title}: lost at {node}: {what}: {size}", "")
@@ -51,6 +53,20 @@ def _causes(m: view.Machine, title: str, bill: Bill) -> Table:
     for c in view.causes(m, bill):
         _row(table, c.event, c.count, c.price, c.energy, c.share, c.grade)
     return table
+
+
+def _sfq(console: Console, report: Report, k: int, title: str) -> None:
+    found = report.sfq(k)
+    if found is None:
+        return
+    heads = ("energy", "at 4.2 K", "per slip", "per synaptic event", "per output spike", "at the wall", "grade")
+    table = _table(*heads, title=f"{title}: SFQ, per inference")
+    for r in view.sfq_table(found):
+        keys = ("name", "energy", "slips", "synaptic_events", "output_spikes", "wall", "grade")
+        _row(table, *(r[key] for key in keys))
+    console.print(table)
+    for text in view.sfq_facts(found):
+        _line(console, f"{title}: {text}", "")
 
 
 def _table(*columns: str, title: str = "") -> Table:

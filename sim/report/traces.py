@@ -17,7 +17,10 @@ MAX_STEPS = 512
 MAX_POINTS = 600
 MAX_WAVES = 24
 UNITS = ("V", "mV", "A", "uA", "rad", "J")
-CALLS = {"V(": "V", "I(": "A", "P(": "rad"}
+CALLS = {"V(": "V", "I(": "A", "P(": "turns"}
+"""What a deck calls a trace to its unit; phases are shown in turns of 2 pi."""
+SLIPS = "slips("
+MAX_JUNCTIONS = 64
 
 
 def rasters(run: Run, sample: int = 0) -> list[dict[str, Any]]:
@@ -30,7 +33,7 @@ def rasters(run: Run, sample: int = 0) -> list[dict[str, Any]]:
         found = {"output": run.y}
     out = []
     for node, a in found.items():
-        if sample >= len(a):
+        if sample >= len(a) or not a[sample].size:
             continue
         s = a[sample].reshape(a.shape[1], -1)
         every = -(-s.shape[1] // MAX_ROWS)
@@ -63,7 +66,7 @@ def waveforms(run: Run) -> list[dict[str, Any]]:
     for name, a in run.probes.items():
         if name == "time_s" or not np.issubdtype(a.dtype, np.floating) or a.ndim < 1 or a.shape[-1] != len(time):
             continue
-        values = a.reshape(-1, len(time))[0]
+        values = a.reshape(-1, len(time))[0] / (2.0 * np.pi if name.startswith("P(") else 1.0)
         keep = thin(values)
         label, _, unit = name.rpartition("_")
         if not label or unit not in UNITS:
@@ -77,6 +80,22 @@ def waveforms(run: Run) -> list[dict[str, Any]]:
             }
         )
     return out[:MAX_WAVES]
+
+
+def pulses(run: Run) -> dict[str, Any] | None:
+    """``{junctions, more, stop_s, rows}`` of the probes ``"slips(<junction>)"``: rows ``[time_s, row, sign]``.
+
+    At most :data:`MAX_JUNCTIONS`, by instance; ``more`` are left out. None without such probes.
+    """
+    found = {k[len(SLIPS) : -1]: a for k, a in run.probes.items() if k.startswith(SLIPS) and a.shape[1:] == (2,)}
+    if not found:
+        return None
+    names = sorted(found, key=lambda n: n.split("|")[::-1])[:MAX_JUNCTIONS]
+    rows = [[float(t), k, int(s)] for k, n in enumerate(names) for t, s in found[n]]
+    last = max((r[0] for r in rows), default=0.0)
+    time = run.probes.get("time_s")
+    stop = last if time is None or not len(time) else max(last, float(time[-1]))
+    return {"junctions": names, "more": len(found) - len(names), "stop_s": stop, "rows": rows}
 
 
 def thin(values: Array, most: int = MAX_POINTS) -> npt.NDArray[np.int64]:

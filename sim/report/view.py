@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hardware.energy import Bill, Line, Span, Term, digits
+from hardware.sfq_energy import SfqEnergy
 from sim.report.build import Report
 from sim.report.units import event, fraction, given, share, si, span, whole
 
@@ -185,6 +186,47 @@ def layer_table(m: Machine, bill: Bill | None) -> list[dict[str, str]]:
             }
         )
     return out
+
+
+def sfq_table(e: SfqEnergy) -> list[dict[str, str]]:
+    """Each figure at 4.2 K by inference, slip, synaptic event and output spike, and by inference at the wall."""
+    out = []
+    for f in e.figures:
+        d, each = digits(f.grade), f.energy_J.scaled(1.0 / e.samples)
+        wall = None if f.wall_J is None else f.wall_J.scaled(1.0 / e.samples)
+        per = {what: e.per(f.key, what) for what in ("slips", "synaptic_events", "output_spikes")}
+        out.append(
+            {"name": f.name, "note": f.note, "grade": f.grade, "energy": si(each.typical, "J", d)}
+            | {"band": span(each, "J", d), "wall": "–" if wall is None else si(wall.typical, "J", min(d, 2))}
+            | {"wall_band": "" if wall is None else span(wall, "J", min(d, 2))}
+            | {what: "–" if x is None else si(x.typical, "J", d) for what, x in per.items()}
+        )
+    return out
+
+
+def sfq_nodes(e: SfqEnergy) -> list[list[str]]:
+    """``[layer, slips, synaptic events, static, switching, static share, ERSFQ]``, by inference at 4.2 K."""
+    out = []
+    for n in e.nodes:
+        parts = [x.typical / e.samples for x in (n.static_J, n.switching_J, n.ersfq_J)]
+        counts = [_average(k, e.samples) for k in (n.slips, n.synaptic_events)]
+        static, switching, ersfq = (si(x, "J", 2) for x in parts)
+        out.append([n.node, *counts, static, switching, share(parts[0], parts[0] + parts[1]), ersfq])
+    return out
+
+
+def sfq_facts(e: SfqEnergy) -> list[str]:
+    """Counts, static share, cooling and overhead in a line each."""
+    counts = ((e.slips, "slips"), (e.synaptic_events, "synaptic events"), (e.output_spikes, "output spikes"))
+    return [
+        "by inference: " + ", ".join(f"{_average(n, e.samples)} {what}" for n, what in counts),
+        *([] if e.static_share is None else [f"static share of RSFQ: {share(e.static_share, 1.0)}"]),
+        f"at the wall: {_factor(e.cooling)} W/W, unverified; ERSFQ overhead {_factor(e.overhead)}",
+    ]
+
+
+def _factor(x: Span) -> str:
+    return f"{x.typical:g}" if x.low == x.high else f"{x.typical:g} ({x.low:g} to {x.high:g})"
 
 
 def losses(m: Machine) -> list[tuple[str, str, str]]:

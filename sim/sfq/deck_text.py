@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from sim.sfq.circuit import Circuit, Floats, Ints, Sources
 from sim.sfq.constants import BOLTZMANN_J_K, ELECTRON_C, GAP_PER_KTC
 from sim.sfq.deck import Tran
-from sim.sfq.shapes import Custom, Dc, Exp, Noise, Pulse, Pwl, Pws, Shape, Sin
+from sim.sfq.shapes import Custom, Dc, Exp, Noise, Pulse, Pwl, Pws, Shape, Sin, Sum
 
 
 def flat(circuit: Circuit, title: str = "flat deck") -> str:
@@ -152,6 +152,8 @@ def shape_text(shape: Shape, name: str) -> str:
         return f"cus({shape.file} {_words(numbers)})"
     if isinstance(shape, Noise):
         return f"noise({_words([shape.amplitude, shape.delay, shape.interval])})"
+    if isinstance(shape, Sum):
+        return " + ".join(shape_text(term, name) for term in shape.terms)
     raise ValueError(f"{name}: no deck can write its shape {shape}; give it one of the shapes of sim.sfq.shapes")
 
 

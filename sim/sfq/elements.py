@@ -15,7 +15,8 @@ from sim.sfq.errors import DeckError, DeckWarning, Where, unsupported
 from sim.sfq.lines import Line, split_outside
 
 WORDS_WITHOUT_MEANING = {"FCHECK", "NFREE"}
-"""Marks that layout tools leave behind an element; JoSIM ignores any word there, we ignore these in silence."""
+"""Marks that layout tools leave behind an element; JoSIM ignores any word there, we ignore these, and a ``[name]``, in
+silence."""
 
 NOISE = frozenset({"TEMP", "NEB", "SPREAD"})
 """``temp=`` (K), ``neb=`` (Hz) and ``spread=`` (relative, 3 sigma) of one element."""
@@ -98,7 +99,7 @@ def _known_options(card: Card, known: frozenset[str]) -> Card:
 
 def _trailing(name: str, words: list[str], value: str, where: Where) -> None:
     """Words behind the value: layout marks are nothing, other plain words are said, values are refused."""
-    strange = [w for w in words if w not in WORDS_WITHOUT_MEANING]
+    strange = [w for w in words if w not in WORDS_WITHOUT_MEANING and not (w[0] == "[" and w[-1] == "]")]
     if not strange:
         return
     if not all(_WORD.match(w) for w in strange) or not any(c.isdigit() for c in value):
@@ -170,7 +171,9 @@ def _mutual(name: str, fields: list[str], where: Where) -> Card:
 
 
 def _instance(name: str, fields: list[str], where: Where) -> Card:
-    fields = [f for f in split_outside(joined(" ".join(fields)), " ") if f not in ("PARAM:", "PARAMS:")]
+    given = next((k for k, f in enumerate(fields) if "=" in f), len(fields))
+    fields = [*fields[:given], *split_outside(joined(" ".join(fields[given:])), " ")]
+    fields = [f for f in fields if f not in ("PARAM:", "PARAMS:")]
     plain = [f for f in fields if "=" not in f]
     _need(name, plain, 2, "SUBCKT nodes.. (or nodes.. SUBCKT)", where)
     options = dict(f.split("=", 1) for f in fields if "=" in f)
@@ -194,12 +197,15 @@ def _line(name: str, fields: list[str], where: Where) -> Card:
 
 def _controlled(name: str, fields: list[str], where: Where) -> Card:
     """``X N+ N- C+ C- gain``; F and H also SPICE's ``X N+ N- VNAME gain``, the current through a voltage source."""
-    plain = split_outside(joined(" ".join(fields)), " ")
-    if plain and len(plain) > 2 and plain[2].startswith(("POLY", "FUNCTION", "VCVS", "VCCS", "CCCS", "CCVS")):
+    nodes = 4
+    if name[0] in "FH" and len(fields) > 3 and fields[2][0] == "V" and " " not in joined(" ".join(fields[3:])):
+        nodes = 3
+    plain = [*fields[:nodes], *split_outside(joined(" ".join(fields[nodes:])), " ")]
+    if len(plain) > 2 and plain[2].startswith(("POLY", "FUNCTION", "VCVS", "VCCS", "CCCS", "CCVS")):
         raise unsupported(where, name, f"{plain[2]} in a controlled source", f"write {name} N+ N- C+ C- gain")
     if any("=" in f for f in plain):
         raise DeckError(where, name, "options on a controlled source", f"write {name} N+ N- C+ C- gain")
-    if name[0] in "FH" and len(plain) == 4 and plain[2][0] == "V":
+    if nodes == 3:
         return Card(name[0], name, (plain[0], plain[1]), plain[3], where, {"VIA": plain[2]})
     if len(plain) != 5:
         raise DeckError(where, name, f"{len(plain)} fields after the name", f"write {name} N+ N- C+ C- gain")

@@ -5,8 +5,8 @@ Source: JoSIM Netlist.cpp (names, pin order, overrides); docs/sfq.md 1.9.
 
 from __future__ import annotations
 
-import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from sim.sfq.assemble import circuit
@@ -14,12 +14,13 @@ from sim.sfq.circuit import Circuit
 from sim.sfq.deck import GROUNDS, Block, Deck
 from sim.sfq.elements import Card
 from sim.sfq.errors import DeckError, DeckWarning
+from sim.sfq.junction_card import add_junction
 from sim.sfq.models import JunctionModel
 from sim.sfq.parse import number, spreads
 from sim.sfq.parts import MAX_ELEMENTS, Fill, Part
 from sim.sfq.requests import Request
 from sim.sfq.scope import Scope
-from sim.sfq.shapes import Dc, Noise, Shape, parse_shape
+from sim.sfq.shapes import Dc, Noise, Shape, Sum, parse_shape
 
 MAX_DEPTH = 64
 
@@ -156,75 +157,10 @@ class Expansion:
             if value is not None and kind in self.part.rows:
                 self.part.fills.append(Fill(word, kind, 0, len(self.part.rows[kind].names), value))
 
-    def model_of(self, card: Card) -> tuple[JunctionModel, tuple[int, str]]:
-        """The model that a junction names."""
-        found = self.block.find_model(card.value)
-        if found is None:
-            raise DeckError(card.where, card.name, f"undefined model {card.value}", f"add .model {card.value} jj(..)")
-        model_card, owner = found
-        scope = self.scope if owner is self.block else owner.scope
-        key = (id(scope), model_card.name)
-        if key not in self.flat.models:
-            self.flat.models[key] = model_card.build(
-                lambda text: scope.evaluate(text, model_card.where, model_card.name)
-            )
-        return self.flat.models[key], key
-
-    def junction(self, card: Card) -> None:
-        """A junction with its area, and the parasitics that WRspice's options ask for."""
-        model, key = self.model_of(card)
-        option = "IC" if "IC" in card.options else "AREA"
-        given = self.value(card, card.options.get(option, "1"))
-        area = given / model.ic_A if option == "IC" else given
-        if area <= 0:
-            raise DeckError(card.where, card.name, f"{option.lower()} {given:g}", "give a value above 0")
-        if "PIJJ" in card.options:
-            model, key = self.pi(card, model, key)
-        scaled = self.flat.scaled.get((*key, area))
-        if scaled is None:
-            scaled = self.flat.scaled[(*key, area)] = len(self.flat.junctions)
-            self.flat.junctions.append(model.scaled(area))
-        a, b = (self.node(n, card) for n in card.nodes)
-        start = tuple(self.option(card, k) for k in ("VJ", "PHI")) if card.options else (None, None)
-        inner = a
-        if card.options or model.vshunt_V:
-            inner = self.parasitics(card, self.flat.junctions[scaled], a, b)
-        at = self.part.add("B", card.name, card.where, [inner, b], (scaled, *start))
-        if card.options:
-            self.noise(card, "B", at)
-
-    def pi(self, card: Card, model: JunctionModel, key: tuple[int, str]) -> tuple[JunctionModel, tuple[int, str]]:
-        """The model with its phase set by WRspice's ``pijj=`` of the instance."""
-        on = bool(self.option(card, "PIJJ"))
-        return replace(model, phi_rad=math.pi if on else 0.0), (key[0], f"{key[1]} pijj={on}")
-
     def option(self, card: Card, key: str) -> float | None:
         """The number of an option, None where it is not given."""
         text = card.options.get(key)
         return None if text is None else self.scope.evaluate(text, card.where, card.name)
-
-    def parasitics(self, card: Card, scaled: JunctionModel, a: int, b: int) -> int:
-        """``lser=`` in series with the junction; ``vshunt`` a resistor beside the two, ``lsh=`` in series with it.
-
-        Returns the node that the junction itself is on.
-        """
-        series = self.option(card, "LSER") or 0.0
-        voltage = self.option(card, "VSHUNT")
-        shunt = (scaled.vshunt_V if voltage is None else voltage) / scaled.ic_A
-        lsh = self.option(card, "LSH")
-        beside = scaled.lsh0_H + scaled.lsh1_H_ohm * shunt if lsh is None else lsh
-        if min(series, shunt, beside) < 0:
-            raise DeckError(card.where, card.name, "lser, lsh or vshunt below 0", "give 0 or more")
-        if shunt:
-            middle = self.part.node(self.free(f"{card.name}_SHUNT")) if beside else b
-            self.part.add("R", self.free(f"R{card.name}_SHUNT"), card.where, [a, middle], shunt)
-            if beside:
-                self.part.add("L", self.free(f"L{card.name}_SHUNT"), card.where, [middle, b], beside)
-        if not series:
-            return a
-        inner = self.part.node(self.free(f"{card.name}_SERIES"))
-        self.part.add("L", self.free(f"L{card.name}_SERIES"), card.where, [a, inner], series)
-        return inner
 
     def free(self, name: str) -> str:
         """A name for what a deck does not name, unlike any that it does."""
@@ -321,8 +257,8 @@ class Expansion:
         return inner
 
 
-ADD = {
-    "B": Expansion.junction, "I": Expansion.source, "V": Expansion.source, "P": Expansion.source,
+ADD: dict[str, Callable[[Expansion, Card], None]] = {
+    "B": add_junction, "I": Expansion.source, "V": Expansion.source, "P": Expansion.source,
     "T": Expansion.transmission, "E": Expansion.controlled, "F": Expansion.controlled, "G": Expansion.controlled,
     "H": Expansion.controlled,
 }  # fmt: skip
@@ -356,9 +292,9 @@ def flatten(deck: Deck) -> Circuit:
     part = flat.part(deck.top, {}, 0, None)
     rows = part.rows
     for kind in "IVP":
-        if kind in rows and any(isinstance(s, Noise) for s in rows[kind].values):
+        if kind in rows and any(isinstance(s, Noise | Sum) for s in rows[kind].values):
             named = zip(rows[kind].names, rows[kind].values, strict=True)
-            rows[kind].values = [s.named(n, deck.seed) if isinstance(s, Noise) else s for n, s in named]
+            rows[kind].values = [s.named(n, deck.seed) if isinstance(s, Noise | Sum) else s for n, s in named]
     made = circuit(deck, part, flat.junctions)
     return replace(made, requests=_named(made))
 

@@ -102,7 +102,9 @@ class Reader:
                     lines.append(Line(f".{word.lstrip('.')} " + [*text.split(None, 1), ""][1], line.where))
                     continue
             if "'" in text:
-                text = _QUOTED.sub(r"{\1}", text)
+                text = _QUOTED.sub(r"{\1}", text).rstrip("' ")
+                if not text:
+                    continue
             lines.append(Line(" ".join(text.upper().split()), line.where))
         return lines
 

@@ -97,17 +97,18 @@ def library(width: int) -> ctypes.CDLL | None:
 
 
 def _build(compiler: str, width: int, path: Path) -> bool:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        built = Path(folder) / "kernel.so"
-        command = [*compiler.split(), *FLAGS, f"-DW={width}", str(SOURCE), "-o", str(built), "-lm"]
-        try:
+    """Whether the library is there now; a compiler or a folder that fails is no error, numba takes over."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            built = Path(folder) / "kernel.so"
+            command = [*compiler.split(), *FLAGS, f"-DW={width}", str(SOURCE), "-o", str(built), "-lm"]
             done = subprocess.run(command, capture_output=True, timeout=120, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            return False
-        if done.returncode or not built.exists():
-            return False
-        os.replace(built, path)
+            if done.returncode or not built.exists():
+                return False
+            os.replace(built, path)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
     return True
 
 
@@ -116,8 +117,8 @@ def _cache() -> Path:
     if named := os.environ.get("SPIKEPORT_CACHE"):
         return Path(named)
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "spikeport"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikeport"
+        return Path("~/Library/Caches/spikeport").expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "spikeport"
 
 
 def _machine() -> str:

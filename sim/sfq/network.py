@@ -24,7 +24,7 @@ import numpy.typing as npt
 from export.sfq_netlist import pulse_points
 from export.sfq_program import SfqProgram, Wiring
 from sim.run import Run, versions
-from sim.sfq.batch import batch
+from sim.sfq.batch import BatchRun, batch
 from sim.sfq.circuit import Circuit
 from sim.sfq.corners import Corners, one
 from sim.sfq.deck import loads
@@ -34,6 +34,8 @@ from sim.sfq.transient import Transient, transient
 
 Progress = Callable[[float], None]
 Array = npt.NDArray[Any]
+DRAWN = 64
+"""Junctions whose slips are kept for drawing."""
 SIDE_BY_SIDE = 1000
 """Junctions above which a sample alone is as fast as one of sixteen in lanes: these leave the cache (measured)."""
 
@@ -48,7 +50,9 @@ def run(
     """Run ``x (samples, T, *input_shape)`` of 0 and 1, or the deck as it stands (``x=None``, one sample).
 
     ``probes``: ``"<node>.s"`` spikes per step ``(samples, T, n)``; any trace, ``"P(B1.X1.XL1N0)"`` or ``"I(..)"``, of
-    the first sample, with ``time_s``. Without ``x`` and probes: the deck's ``.print`` lines.
+    the first sample that answers (else the first), with ``time_s``. Without ``x`` and probes: the ``.print`` lines.
+    Probes also hold ``bias_work_J`` and ``heat_J (samples,)`` and, as ``"slips(B1|X1)" (n, 2)``, time in s and sign of
+    the slips of up to DRAWN junctions (the neurons' where there are more) in the same sample.
     Counts: ``junction_switchings``, ``slip_ic_nA``, ``bias_charge_nA_ps``, ``spikes``, ``synaptic_events``.
     Errors: ``ValueError`` for input that is not pulses, a plain deck with ``x``, an unknown probe; ``DeckError``.
     """
@@ -68,13 +72,15 @@ def _plain(circuit: Circuit, x: Array | None, traces: list[str], progress: Progr
         raise ValueError(
             "a deck without '* spikeport' line does not say which source is which input; run it with x=None"
         )
-    done = transient(circuit, watch=(), probes=traces or None, progress=progress)
+    done = transient(circuit, watch=circuit.junctions.names[:DRAWN], probes=traces or None, progress=progress)
     ledger = Ledger(circuit, None)
     ledger.add_slips(np.array([done.slips[n] for n in circuit.junctions.names]))
-    seconds = done.steps * done.step_s_used
+    seconds = done.steps * done.step_s
     ledger.add_time(seconds)
     used = np.array([done.step_s_used])
-    return _run(ledger, np.zeros((1, 1, 0), np.int16), seconds, _shown(done), used, seconds)
+    shown = _shown(done) | {f"slips({n})": rows for n, rows in done.pulses.items()}
+    shown |= {k: np.array([v]) for k, v in (("bias_work_J", done.energy.bias_J), ("heat_J", done.energy.dissipated_J))}
+    return _run(ledger, np.zeros((1, 1, 0), np.int16), seconds, shown, used, seconds)
 
 
 def _wired(
@@ -88,16 +94,11 @@ def _wired(
     pulses = None if x is None else pulses_of(wiring, x)
     samples, steps = (1, wiring.steps) if pulses is None else pulses.shape[:2]
     stop = stop_s(wiring, steps)
-    watched = [j for js in wiring.neurons.values() for j in js]
+    neurons = [j for js in wiring.neurons.values() for j in js]
+    watched = list(circuit.junctions.names) if circuit.jj_count <= DRAWN else neurons
     drives = {} if pulses is None else drives_of(circuit, wiring, pulses)
     tell = _share(progress, 0.0, samples / (samples + 1))
     done = _simulate(circuit, Corners(samples, shapes=drives), stop, watched, tell)
-    wanted = [r.label for r in circuit.requests] if pulses is None and not probes else traces
-    shown: dict[str, Array] = {}
-    if wanted:
-        tell = _share(progress, samples / (samples + 1), 1.0)
-        first = one(circuit, Corners(samples, shapes=drives), 0)
-        shown = _shown(transient(first, t_stop=stop, watch=(), probes=wanted, progress=tell))
     ledger = Ledger(circuit, wiring)
     ledger.add_slips(done.slips)
     ledger.add_time(samples * stop)
@@ -112,6 +113,13 @@ def _wired(
         )
         for (node, js), lates in zip(wiring.neurons.items(), wiring.latency_s.values(), strict=True)
     }
+    speaks = int(spikes[wiring.output_node].any(axis=(1, 2)).argmax())
+    wanted = [r.label for r in circuit.requests] if pulses is None and not probes else traces
+    shown = done.probes(watched, speaks)
+    if wanted:
+        tell = _share(progress, samples / (samples + 1), 1.0)
+        told = one(circuit, Corners(samples, shapes=drives), speaks)
+        shown |= _shown(transient(told, t_stop=stop, watch=(), probes=wanted, progress=tell))
     shown |= {f"{n}.s": s for n, s in spikes.items() if not probes or f"{n}.s" in probes}
     out = _run(ledger, spikes[wiring.output_node], wiring.step_s, shown, done.step_s_used, samples * stop)
     return spiked(out, wiring, spikes, None if pulses is None else int(pulses.sum()))
@@ -119,18 +127,33 @@ def _wired(
 
 @dataclass(frozen=True)
 class _Seen:
-    """``times_s(junction, sample)`` of slips; slips of all junctions, over all samples; smallest steps taken."""
+    """``slips_of(junction, sample)``: rows of time (s) and sign; ``slips`` of all junctions, over all samples; by
+    sample the smallest step taken, the work of the bias and the heat, by the integrals of the solver."""
 
-    times_s: Callable[[str, int], Array]
+    slips_of: Callable[[str, int], Array]
     slips: Array
     step_s_used: Array
+    bias_work_J: Array
+    heat_J: Array
+
+    def times_s(self, junction: str, sample: int) -> Array:
+        """Times of the slips of +2 pi."""
+        rows = self.slips_of(junction, sample)
+        times: Array = rows[rows[:, 1] == 1, 0]
+        return times
+
+    def probes(self, junctions: list[str], sample: int) -> dict[str, Array]:
+        """What a report draws and prices."""
+        slips = {f"slips({name})": self.slips_of(name, sample) for name in junctions[:DRAWN]}
+        return slips | {"bias_work_J": self.bias_work_J, "heat_J": self.heat_J}
 
 
 def _simulate(circuit: Circuit, samples: Corners, stop: float, watched: list[str], progress: Progress | None) -> _Seen:
     """Every sample of a small circuit side by side; of a large one, each by itself."""
     if circuit.jj_count <= SIDE_BY_SIDE:
-        all_ = batch(circuit, samples, t_stop=stop, watch=watched, progress=progress)
-        return _Seen(all_.pulse_times, all_.slips.sum(axis=0), all_.step_s_used)
+        all_ = batch(circuit, samples, t_stop=stop, watch=watched, progress=progress, energy=True)
+        work, heat = all_.energy_J["bias_J"], all_.energy_J["resistor_J"] + all_.energy_J["junction_J"]
+        return _Seen(_rows_of(all_), all_.slips.sum(axis=0), all_.step_s_used, work, heat)
     each = []
     for k in range(samples.count):
         tell = _share(progress, k / samples.count, (k + 1) / samples.count)
@@ -138,7 +161,17 @@ def _simulate(circuit: Circuit, samples: Corners, stop: float, watched: list[str
         each.append(transient(one_, t_stop=stop, watch=watched, probes=(), progress=tell, corner=k))
     slips = sum(np.array([done.slips[n] for n in circuit.junctions.names]) for done in each)
     used = np.array([done.step_s_used for done in each])
-    return _Seen(lambda junction, k: each[k].pulse_times(junction), np.asarray(slips), used)
+    work, heat = (np.array([getattr(e.energy, k) for e in each]) for k in ("bias_J", "dissipated_J"))
+    return _Seen(lambda junction, k: each[k].pulses[junction], np.asarray(slips), used, work, heat)
+
+
+def _rows_of(done: BatchRun) -> Callable[[str, int], Array]:
+    def rows(junction: str, sample: int) -> Array:
+        low, high = np.searchsorted(done.corner, [sample, sample + 1])
+        at = low + np.flatnonzero(done.junction[low:high] == done.at(junction))
+        return np.stack([done.time_s[at], done.sign[at].astype(np.float64)], axis=1)
+
+    return rows
 
 
 def spiked(run: Run, wiring: Wiring, spikes: Mapping[str, Array], driven: int | None) -> Run:

@@ -7,7 +7,6 @@ Source of the formulas and defaults: JoSIM Function.cpp; docs/sfq.md 1.8 c, g an
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 from collections.abc import Callable
@@ -16,14 +15,15 @@ from itertools import pairwise
 from typing import Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sim.sfq.elements import joined
 from sim.sfq.errors import DeckError, DeckWarning, Where
 from sim.sfq.expr import plain_number
 from sim.sfq.lines import split_outside
+from sim.sfq.waves import Array as Array
+from sim.sfq.waves import Custom as Custom
+from sim.sfq.waves import Noise as Noise
 
-Array: TypeAlias = NDArray[np.float64]
 Evaluate: TypeAlias = Callable[[str], float]
 WaveFile: TypeAlias = Callable[[str, Where], str]
 """The first line of the wave file of a name."""
@@ -191,110 +191,29 @@ class Exp:
 
 
 @dataclass(frozen=True)
-class Custom:
-    """``scale`` times the samples of a wave file, one each ``interval``, from ``delay`` on; 0 before and behind.
+class Sum:
+    """Shapes added up, ``PULSE(..) + PULSE(..)`` of WRspice; JoSIM has none."""
 
-    ``mode`` 0 holds each sample, 1 goes to sample i during its interval from the one before (from 0 at first), so a
-    straight line is one interval late, 2 is a natural cubic spline through the samples, extended over the last
-    interval. ``periodic`` repeats. A mode is JoSIM's, its lateness included; an interval below the step is the step.
-    """
-
-    file: str
-    samples: tuple[float, ...]
-    interval: float
-    scale: float = 1.0
-    mode: int = 1
-    delay: float = 0.0
-    periodic: bool = False
+    terms: tuple[Shape, ...]
 
     def sample(self, t: Array, h: float, t_stop: float) -> Array:
-        """The samples, interpolated."""
-        del t_stop
-        step = max(self.interval, h)
-        y = self.scale * np.array(self.samples)
-        region = len(y) * step
-        at = t - self.delay
-        if self.periodic:
-            at = at - np.floor(t / region) * region
-        inside = (t >= self.delay) & (at <= region)
-        i = np.clip((np.where(inside, at, 0.0) / step).astype(np.int64), 0, len(y) - 1)
-        if self.mode == 0:
-            value = y[i]
-        elif self.mode == 1:
-            before = np.concatenate([[0.0], y[:-1]])
-            value = before[i] + (y[i] - before[i]) * (at / step - i)
-        else:
-            value = _spline(y, step, at, self.delay)
-        return np.where(inside, value, 0.0)
+        """The sum."""
+        value: Array = np.sum([term.sample(t, h, t_stop) for term in self.terms], axis=0)
+        return value
 
     def bias(self) -> float:
-        """A signal."""
-        return 0.0
+        """The sum of what each settles at."""
+        return sum(term.bias() for term in self.terms)
 
-
-def _spline(y: Array, step: float, at: Array, delay: float) -> Array:
-    """The natural cubic spline whose knots are at ``delay + k step``, at ``at``: JoSIM counts the delay twice."""
-    from scipy.interpolate import CubicSpline
-
-    knots = delay + step * np.arange(len(y))
-    spline = CubicSpline(knots, y, bc_type="natural")
-    past = np.maximum(at - knots[-1], 0.0)
-    slope = float(spline(knots[-1], 1))
-    value: Array = spline(np.clip(at, knots[0], knots[-1])) + slope * past
-    before = np.minimum(at - knots[0], 0.0)
-    return value + float(spline(knots[0], 1)) * before
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Straight lines between Gaussian values of deviation ``amplitude / sqrt(2 interval)``, ``interval`` apart.
-
-    0 until ``delay``, from where the first interval leads from 0 to its value; an interval below the step is the step.
-    The numbers come from a counter-based
-    generator keyed by ``key``: the deck's seed and the source's name, so they depend on nothing else.
-    """
-
-    amplitude: float
-    delay: float = 0.0
-    interval: float | None = None
-    key: int = 0
-
-    def sample(self, t: Array, h: float, t_stop: float) -> Array:
-        """The noise at the times."""
-        del t_stop
-        step = h if self.interval is None else max(self.interval, h)
-        since = np.maximum(t - self.delay, 0.0) / step
-        i = np.floor(since + 1e-9).astype(np.int64)
-        first, last = (int(i.min()), int(i.max())) if len(i) else (0, 0)
-        values = np.array([_normal_block(self.key, b) for b in range(first // BLOCK, (last + 1) // BLOCK + 1)]).ravel()
-        values *= self.amplitude / np.sqrt(2.0 * step)
-        if first < BLOCK:
-            values[0] = 0.0
-        y1, y2 = (values[i - (first // BLOCK) * BLOCK + k] for k in (0, 1))
-        return np.where(t < self.delay, 0.0, y1 + (y2 - y1) * (since - i))
-
-    def bias(self) -> float:
-        """A signal."""
-        return 0.0
-
-    def named(self, name: str, seed: int | None) -> Noise:
-        """The noise of the source ``name`` in a deck with this ``.option seed=``."""
-        text = f"{0 if seed is None else seed}/{name}".encode()
-        return Noise(self.amplitude, self.delay, self.interval, int.from_bytes(hashlib.sha256(text).digest()[:16]))
-
-
-BLOCK = 4096
-"""Numbers that one state of the generator gives."""
-
-
-def _normal_block(key: int, block: int) -> Array:
-    generator = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, block]))
-    return generator.standard_normal(BLOCK)
+    def named(self, name: str, seed: int | None) -> Sum:
+        """With the noise among its terms that of the source ``name``, see :class:`sim.sfq.waves.Noise`."""
+        terms = enumerate(self.terms)
+        return Sum(tuple(t.named(f"{name}+{k}", seed) if isinstance(t, Noise) else t for k, t in terms))
 
 
 KINDS = ("PWL", "PWS", "PULSE", "SIN", "EXP", "CUS", "NOISE")
 _CALL = re.compile(rf"^({'|'.join(KINDS)})\b\s*(\(?)(.*)$", re.DOTALL)
-_DC = re.compile(r"^DC\b(?!\s*[-+*/^])\s*")
+_DC = re.compile(r"^DC(?:\s+|(?=\())")
 _AC = re.compile(r"\s+AC\b.*$")
 _LIMITS = {"PULSE": (2, 7), "SIN": (2, 7), "EXP": (2, 6), "NOISE": (1, 3)}
 _ZERO_FORBIDDEN = {"PULSE": {6: "period"}, "EXP": {3: "tau1", 5: "tau2"}, "NOISE": {2: "time step"}}
@@ -319,6 +238,9 @@ def parse_shape(text: str, evaluate: Evaluate, where: Where, name: str, wave: Wa
     if called is None:
         return Dc(evaluate(joined(text)))
     kind, inside = called[1], called[3].rstrip()
+    terms = split_outside(text, "+")
+    if called[2] and len(terms) > 1:
+        return Sum(tuple(parse_shape(term, evaluate, where, name, wave) for term in terms))
     if called[2]:
         inside = _closed(inside, text, where, name)
     values = split_outside(joined(inside), " \t,")

@@ -18,9 +18,9 @@ from pathlib import Path
 from export.package import write_text
 from hardware.sfq import CELLS
 from hardware.sfq_cells import FOLDER, Provenance, SfqCell, SomaFit, Transition, load_cell
-from sim.sfq.cells import analogue, peer, sweep, truth
+from sim.sfq.cells import analogue, converters, peer, sweep, truth
 from sim.sfq.cells.bench import STEP_S, bench, digest
-from sim.sfq.cells.machines import CURRENTS, MACHINES, Machine
+from sim.sfq.cells.machines import CONVERTERS, CURRENTS, MACHINES, Machine
 from sim.sfq.circuit import Circuit
 
 Progress = Callable[[float], None]
@@ -32,7 +32,7 @@ SOLVER = "spikeport sim.sfq, BDF2 in node phases"
 
 def listing() -> list[str]:
     """Names of the cells that can be derived."""
-    return [*MACHINES, *CURRENTS]
+    return [*MACHINES, *CURRENTS, *CONVERTERS]
 
 
 def derive(
@@ -70,6 +70,8 @@ def derived(name: str, cells: Path = CELLS) -> SfqCell:
     """One cell, derived. Raises as :func:`derive`."""
     if name in CURRENTS:
         return _of_currents(CURRENTS[name], cells)
+    if name in CONVERTERS:
+        return _converter(CONVERTERS[name], cells)
     if name not in MACHINES:
         raise ValueError(f"no cell '{name}' to derive; there are {', '.join(listing())}")
     b, noisy = bench(MACHINES[name], cells), bench(MACHINES[name], cells, NOISE_K)
@@ -100,6 +102,13 @@ def _of_currents(machine: Machine, cells: Path) -> SfqCell:
     )  # fmt: skip
 
 
+def _converter(machine: Machine, cells: Path) -> SfqCell:
+    dc = machine.name == "DCSFQ"
+    circuit = converters.dc_circuit(cells) if dc else converters.level_circuit(cells)
+    rows, margins, numbers = converters.dc_sfq(cells) if dc else converters.sfq_dc(cells)
+    return replace(_frame(machine, circuit, cells), transitions=rows, margins=margins, converter=numbers)
+
+
 def _branches(count: int, cells: Path) -> SomaFit:
     stand = analogue.soma_stand(count, cells=cells)
     return analogue.soma_fit(stand, "IB1|XD", count, "B1|X1|XS0", "B1|X1|XD")
@@ -113,7 +122,7 @@ def _frame(machine: Machine, circuit: Circuit, cells: Path) -> SfqCell:
     return SfqCell(
         machine.name, machine.title, machine.name, machine.inputs, machine.outputs, machine.controls,
         tuple(p for p in (*machine.inputs, *machine.outputs) if p in machine.anti), machine.start, junctions, bias,
-        machine.kind, (), (), {}, math.nan, (), None, _notes(machine),
+        machine.kind, (), (), {}, math.nan, (), None, _notes(machine), {},
         Provenance(digest(machine.name, cells), STEP_S, NOISE_K, SOLVER, datetime.date.today().isoformat()),
         FOLDER / f"{machine.name}.toml",
     )  # fmt: skip
@@ -126,7 +135,7 @@ def _notes(machine: Machine) -> tuple[str, ...]:
 def check(name: str, folder: Path = FOLDER, *, cells: Path = CELLS) -> list[str]:
     """What moved between a cell's file and a fresh derivation, one line each; nothing if it stands.
 
-    Times may differ by 0.1 ps, a jitter by 0.02 ps, margins by one step, the rest by 1e-4.
+    Times may differ by 0.1 ps, a jitter by 0.02 ps, currents by 0.02 uA, margins by one step, the rest by 1e-4.
     """
     old, new = load_cell(name, folder), derived(name, cells)
     moved: list[str] = []
@@ -143,6 +152,10 @@ def check(name: str, folder: Path = FOLDER, *, cells: Path = CELLS) -> list[str]
 def _slack(key: str, value: float) -> float:
     if key.endswith("_s"):
         return 0.02e-12 if "jitter" in key else max(0.1e-12, 1e-4 * value)
+    if key.startswith("converter"):
+        return 1e-3 * abs(value)
+    if key.endswith("_A"):
+        return 0.02e-6  # written to 0.01 uA
     return 0.0101 if key.startswith("margin") else 1e-4 * abs(value)
 
 
@@ -163,7 +176,7 @@ def flat(cell: SfqCell) -> dict[str, float]:
         out |= {f"soma {row.branches} {k}": getattr(row, k) for k in ("pulse_A", "tau_s", "ic_A")}
     if cell.stochastic is not None:
         out |= {f"stochastic {k}": getattr(cell.stochastic, k) for k in ("i50_A", "sigma_A")}
-    return out
+    return out | {f"converter {k}": v for k, v in cell.converter.items()}
 
 
 HEAD = """# SFQ cell {name}. Derived by simulation from hardware/sfq_cells.inc (sim/sfq/cells/derive.py); do not edit.
@@ -214,6 +227,8 @@ def _extras(cell: SfqCell) -> list[str]:
         f = cell.stochastic
         lines += ["[stochastic]", f"i50_A = {_amp(f.i50_A)}", f"sigma_A = {_amp(f.sigma_A)}"]
         lines += [f"temperature_K = {f.temperature_K:g}", ""]
+    if cell.converter:
+        lines += ["[converter]", *(f"{k} = {v:.4g}" for k, v in cell.converter.items()), ""]
     return lines
 
 

@@ -223,3 +223,14 @@ CURRENTS: dict[str, Machine] = {
     )
 }  # fmt: skip
 """Cells that add currents; their machine only names the pins. ``analogue.py`` measures them."""
+
+CONVERTERS: dict[str, Machine] = {
+    m.name: m
+    for m in (
+        _machine("DCSFQ", "DC to SFQ: an event at a is its current rising through rise_A, then falling through fall_A",
+                 "a", "q", "low: a -> high, q\nhigh: a -> low", start="low", kind="converter"),
+        _machine("SFQDC", "SFQ to DC: set puts a voltage on v, reset takes it off", "s r", "v",
+                 "off: s -> on\non: r -> off", start="off", kind="converter"),
+    )
+}  # fmt: skip
+"""Cells with a level at one side. ``converters.py`` measures them."""

@@ -6,7 +6,7 @@ every bias of the bench, the JTL before and behind included; ``ic_global``, ``l_
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,7 +39,10 @@ Works = Callable[[list[Case]], list[bool]]
 """Says for each case whether the circuit still does what it should."""
 
 
-def parameters(circuit: Circuit) -> list[Parameter]:
+NO_INPUTS: Mapping[str, str] = {}
+
+
+def parameters(circuit: Circuit, inputs: Mapping[str, str] = NO_INPUTS) -> list[Parameter]:
     """The parameters of the cell ``XD`` in a bench: single ones by name, then the global ones."""
     shunts = {n: k for k, n in enumerate(circuit.resistors.names)}
     out: list[Parameter] = []
@@ -55,7 +58,9 @@ def parameters(circuit: Circuit) -> list[Parameter]:
             if own is None or (group == "resistors" and k in used) or _parasitic(own):
                 continue
             out.append(Parameter(own, {group: [k]}))
-    return out + _globals(circuit, out)
+    at = {name: circuit.currents.names.index(source) for name, source in inputs.items()}
+    signals = [Parameter(name, {"currents": [k]}) for name, k in at.items()]
+    return out + signals + _globals(circuit, out, set(at.values()))
 
 
 def _own(name: str) -> str | None:
@@ -69,13 +74,13 @@ def _parasitic(own: str) -> bool:
     return own.split("|")[0] in ("LP", "LS") and "|X" in own
 
 
-def _globals(circuit: Circuit, single: list[Parameter]) -> list[Parameter]:
+def _globals(circuit: Circuit, single: list[Parameter], signals: set[int]) -> list[Parameter]:
     def of(group: str) -> list[int]:
         return [k for p in single for k in p.scaled.get(group, [])]
 
     shunts = [k for p in single for k in p.inverse]
     every = [
-        Parameter("bias_global", {"currents": list(range(len(circuit.currents)))}),
+        Parameter("bias_global", {"currents": [k for k in range(len(circuit.currents)) if k not in signals]}),
         Parameter("ic_global", {"junctions": of("junctions")}),
         Parameter("l_global", {"inductors": of("inductors")}),
         Parameter("r_global", {"resistors": of("resistors") + shunts}),
@@ -101,9 +106,12 @@ def margins(b: Bench) -> dict[str, Margin]:
     return sweep(b.circuit, lambda cases: works(b, cases))
 
 
-def sweep(circuit: Circuit, good: Works) -> dict[str, Margin]:
-    """Factors of every parameter between which a circuit is ``good``; steps of 5 %, then 1 %, up to +-50 %."""
-    every = parameters(circuit)
+def sweep(circuit: Circuit, good: Works, inputs: Mapping[str, str] = NO_INPUTS) -> dict[str, Margin]:
+    """Factors of every parameter between which a circuit is ``good``; steps of 5 %, then 1 %, up to +-50 %.
+
+    ``inputs``: sources of current that are signals and no bias, by the name of their parameter.
+    """
+    every = parameters(circuit, inputs)
     sides = [(p, s) for p in every for s in (-1.0, 1.0)]
     steps = [_steps(circuit, *side) for side in sides]
     reached = _walk(good, sides, steps, np.zeros(len(sides)))

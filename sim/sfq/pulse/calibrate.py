@@ -18,8 +18,9 @@ from hardware.sfq_cells import load_cells
 from sim.sfq.pulse import soma
 from sim.sfq.pulse.bench import STEP_S
 from sim.sfq.pulse.cells import PulseCell, SomaRow
+from sim.sfq.pulse.gaps import Gap, gaps
 from sim.sfq.pulse.library import TIMING, machines
-from sim.sfq.pulse.measure import Blend, Gap, Pair, base, blends, gaps, pairs, twin
+from sim.sfq.pulse.measure import Blend, Pair, base, blends, blocked, pairs, twin
 from sim.sfq.pulse.to_deck import used
 
 Progress = Callable[[float], None]
@@ -41,19 +42,22 @@ def calibrate(path: Path = TIMING, progress: Progress | None = None) -> Path:
         lines += [row for gap in gaps(library, library[name]) for row in _gap(name, gap)]
         _tell(progress, 0.4 * (k + 1) / len(mealy))
     for name in mealy:
+        if library[name].controls:
+            slips, ic = blocked(library, library[name])
+            lines.append(f'[[blocked]]\ncell = "{name}"\nslips = {slips}\nslip_ic_A = {ic:.4g}\n')
         lines += [_blend(blend) for blend in blends(library, library[name])]
     _tell(progress, 0.5)
     lines += [row for pair in pairs(library) for row in _pair(pair)]
     _tell(progress, 0.7)
-    rows = load_cells()["SOMA"].soma
-    for k, s in enumerate(rows):
+    rows = [(name, row) for name in ("SOMA", "NEURON") for row in load_cells()[name].soma]
+    for k, (name, s) in enumerate(rows):
         begin = SomaRow(s.branches, s.pulse_A, s.tau_s, s.ic_A, float(s.branches))
-        lines.append(_soma("SOMA", *soma.fit(list(soma_records(library, s.branches)), begin)))
+        lines.append(_soma(name, *soma.fit(list(soma_records(library, s.branches, name)), begin)))
         _tell(progress, 0.7 + 0.3 * (k + 1) / len(rows))
     return write_text(path, "\n".join(lines))
 
 
-def soma_records(library: Mapping[str, PulseCell], branches: int) -> Iterable[soma.Record]:
+def soma_records(library: Mapping[str, PulseCell], branches: int, cell: str = "SOMA") -> Iterable[soma.Record]:
     """Random trains at several rates and biases, in half of the runs a part of the branches inhibits."""
     for n, bias in enumerate(BIASES_A):
         rng = np.random.default_rng(100 * branches + n)
@@ -61,7 +65,7 @@ def soma_records(library: Mapping[str, PulseCell], branches: int) -> Iterable[so
             down = (branches // 4 + (1 < branches < 4)) * (k % 2 == 0)
             signs = [1] * (branches - down) + [-1] * down
             trains = soma.random_trains(rng, branches, max(28e-12, branches * mean))
-            yield soma.record(library, signs, bias, trains)
+            yield soma.record(library, signs, bias, trains, cell)
 
 
 def _tell(progress: Progress | None, part: float) -> None:
@@ -76,7 +80,7 @@ def _ps(seconds: float) -> str:
 def _head(library: Mapping[str, PulseCell]) -> str:
     return (
         "# Times of the SFQ cells between their neighbours, derived from hardware/sfq_cells.inc by simulation at\n"
-        "# junction level; do not edit: python -m sim.sfq.pulse.calibrate writes it again. What each key means: library.py.\n\n"
+        "# junction level; do not edit: python -m sim.sfq.pulse.calibrate writes it again. Keys: see library.py.\n\n"
         f'version = 1\nstep_s = {STEP_S:g}\nsolver = "spikeport sim.sfq, BDF2 in node phases"\n\n'
         f"[netlists]\n{''.join(f'{n} = {chr(34)}{fingerprint(n)}{chr(34)}{chr(10)}' for n in library)}"
     )

@@ -19,7 +19,6 @@ MOST_FOUND = 10_000
 """Violations that are listed; more are counted."""
 WINDOW_EVENTS = 4_000_000
 """Pulses of a window of the level engine: what fits the caches' neighbourhood, not the memory."""
-PORTS = ("in", "out")
 THREAD_PULSES = 20_000
 """Fewer pulses in a level are not worth a second thread."""
 Progress = Callable[[float], None]
@@ -115,12 +114,38 @@ def heap_engine(job: Job, progress: Progress | None = None) -> None:
     job.leave(np.concatenate([left_t[pulses], t[fill[1] :]]), np.concatenate([left_p[pulses], p[fill[1] :]]), job.end)
 
 
+@dataclass(frozen=True)
+class Level:
+    """Instances that wait for none of each other; their linked outputs, watched last outputs and watched inputs."""
+
+    which: Ints
+    linked: Ints
+    ends: Ints
+    seen: Ints
+
+    @classmethod
+    def of(cls, compiled: Compiled, which: Ints) -> Level:
+        """Of the instances ``which``."""
+        t = compiled.tables
+        mine = t.instances[which]
+        ins, outs = _ranges(mine["in_at"], mine["in_end"]), _ranges(mine["out_at"], mine["out_end"])
+        linked = t.outputs["to"][outs] >= 0
+        return cls(which, outs[linked], outs[t.outputs["watched"][outs] & ~linked], ins[t.inputs["watch"][ins] >= 0])
+
+
+def _ranges(begin: Ints, end: Ints) -> Ints:
+    """begin[0]..end[0], begin[1]..end[1], .. in one array."""
+    counts = end - begin
+    first: Ints = np.repeat(begin - (np.cumsum(counts) - counts), counts)
+    return first + np.arange(int(counts.sum()))
+
+
 def level_engine(job: Job, progress: Progress | None = None) -> None:
     """Level by level, in windows of some million pulses, a level's instances in threads.
 
     Errors: :class:`CellError` for a netlist with a loop, which only the heap runs.
     """
-    order = flow(job.compiled)
+    order = [Level.of(job.compiled, which) for which in flow(job.compiled)]
     share = (job.end - job.begun) // 64 or 1
     end = job.begun
     with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
@@ -153,7 +178,7 @@ def flow(compiled: Compiled) -> list[Ints]:
     now = np.flatnonzero(waits == 0)
     while len(now):
         level.append(now.astype(np.int64))
-        reached = np.concatenate([end_sorted[at[i] : at[i + 1]] for i in now])
+        reached = end_sorted[_ranges(at[now], at[now + 1])]
         waits -= np.bincount(reached, minlength=len(waits))
         candidates = np.unique(reached)
         now = candidates[waits[candidates] == 0]
@@ -163,18 +188,17 @@ def flow(compiled: Compiled) -> list[Ints]:
     return level
 
 
-def _window(job: Job, order: list[Ints], end: int, threads: ThreadPoolExecutor) -> None:
+def _window(job: Job, order: list[Level], end: int, threads: ThreadPoolExecutor) -> None:
     """All pulses before ``end``."""
     inputs = np.arange(len(job.compiled.tables.inputs))
     wait_t, wait_p = job.waiting()
     by_port = np.argsort(wait_p, kind="stable")
     pool, ports = wait_t[by_port], wait_p[by_port]
     train = Trains(pool, np.searchsorted(ports, inputs), np.searchsorted(ports, inputs, side="right"), len(pool))
-    for which in order:
-        _level(job, train, which, end, threads)
-    counts = train.end - train.begin
-    first = np.repeat(train.begin - (np.cumsum(counts) - counts), counts)
-    job.leave(train.pool[first + np.arange(counts.sum())], np.repeat(inputs, counts), end)
+    for level in order:
+        _level(job, train, level, end, threads)
+    left = np.repeat(inputs, train.end - train.begin)
+    job.leave(train.pool[_ranges(train.begin, train.end)], left, end)
 
 
 @dataclass
@@ -187,29 +211,25 @@ class Trains:
     size: int
 
 
-def _level(job: Job, train: Trains, which: Ints, end: int, threads: ThreadPoolExecutor) -> None:
+def _level(job: Job, train: Trains, level: Level, end: int, threads: ThreadPoolExecutor) -> None:
     """Run the instances of a level; their outputs become the trains of their loads."""
-    tb, s = job.compiled.tables, job.state.cells()
+    tb, s, which = job.compiled.tables, job.state.cells(), level.which
     filled, load = np.zeros(len(tb.outputs), np.int64), np.zeros(len(which), np.int64)
     size = levels.reserve(tb, s, which, train.begin, train.end, train.size, filled, load)
     if size > len(train.pool):
         train.pool = np.concatenate([train.pool, np.zeros(size + size // 2 - len(train.pool), np.int64)])
     levels.hand_over(tb, which, train.pool, train.begin, train.end, filled)
-    new, old = filled.copy(), train.begin.copy()
+    new, old = filled[level.ends], train.begin[level.seen]
     futures = [threads.submit(_part, job, train, part, filled, end) for part in _parts(which, load)]
     for future in futures:
         events, found = future.result()
         job.state.events += events
         job.note(found)
-    ins, outs = (np.concatenate([np.arange(i[f"{k}_at"], i[f"{k}_end"]) for i in tb.instances[which]]) for k in PORTS)
-    shown = [
-        (o, train.pool[new[o] : filled[o]]) for o in outs[tb.outputs["watched"][outs] & (tb.outputs["to"][outs] < 0)]
-    ]
-    for p in ins[tb.inputs["watch"][ins] >= 0]:
-        shown.append((tb.inputs["watch"][p], train.pool[old[p] : train.begin[p]]))
+    shown = [(o, train.pool[at : filled[o]]) for o, at in zip(level.ends, new, strict=True)]
+    for p, at in zip(level.seen, old, strict=True):
+        shown.append((tb.inputs["watch"][p], train.pool[at : train.begin[p]]))
     job.seen += [np.stack([np.full(len(times), o), times], axis=1) for o, times in shown]
-    to = outs[tb.outputs["to"][outs] >= 0]
-    train.end[tb.outputs["to"][to]] = filled[to]
+    train.end[tb.outputs["to"][level.linked]] = filled[level.linked]
     train.size = size
 
 

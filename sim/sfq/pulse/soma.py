@@ -1,6 +1,6 @@
 """A soma's numbers from junction level: random trains through its branches, and the law that gives its slips.
 
-    v_j = sum_i w_i exp(-(t_j - t_i)/tau) - reset sum_k exp(-(t_j - s_k)/tau)      after pulse j, s_k the slips till then
+    v_j = sum_i w_i exp(-(t_j - t_i)/tau) - reset sum_k exp(-(t_j - s_k)/tau)    after pulse j, s_k the slips before
     fires  <=>  v_j >= theta = (ic_A - bias)/pulse_A,   s - t_j = slip_s + late_s ln(1 + late_v/(v_j - theta))
 
 t are slips of the synapses, s of the soma's output junction. All numbers are fitted at once: what fired, when, and what
@@ -40,21 +40,26 @@ class Record:
     bias_A: float
 
 
-def netlist(library: Mapping[str, PulseCell], signs: Sequence[int], bias_A: float) -> Netlist:
-    """A soma with a branch for each sign, each behind two lines; inputs ``i0``.., output ``q``."""
+def netlist(library: Mapping[str, PulseCell], signs: Sequence[int], bias_A: float, cell: str = "SOMA") -> Netlist:
+    """A soma with a branch for each sign, each behind two lines; inputs ``i0``.., output ``q`` behind ``h``."""
     net = Netlist(library)
     for k, sign in enumerate(signs):
         line, synapse = ("JTL", "SYNP") if sign > 0 else ("JTLN", "SYNM")
         net.add(f"XA{k}", line, a=f"i{k}", q=f"a{k}").add(f"XB{k}", line, a=f"a{k}", q=f"b{k}")
-        net.add(f"XY{k}", synapse, a=f"b{k}", n="sum")
-    return net.add("XN", "SOMA", n="sum", q="h", bias_A=bias_A).add("XH", "JTL", a="h", q="q")
+        if not library[cell].branches:
+            net.add(f"XY{k}", synapse, a=f"b{k}", n="sum")
+    into = {"a": "b0"} if library[cell].branches else {"n": "sum"}
+    net.add("XN", cell, bias_A=bias_A, q="h", **into)
+    return net.add("XH", "JTL", a="h", q="q")
 
 
-def record(library: Mapping[str, PulseCell], signs: Sequence[int], bias_A: float, trains: Sequence[Floats]) -> Record:
-    """Junction level's answer to a train for each branch."""
-    net = netlist(library, signs, bias_A)
+def record(
+    library: Mapping[str, PulseCell], signs: Sequence[int], bias_A: float, trains: Sequence[Floats], cell: str = "SOMA"
+) -> Record:
+    """Junction level's answer to a train for each branch. A NEURON's pulses are those of the line before it."""
+    net = netlist(library, signs, bias_A, cell)
     got = junction_level(net, {f"i{k}": t for k, t in enumerate(trains)}, STOP_S, STEP_S)
-    came = [got.times[f"XY{k}.n"] for k in range(len(signs))]
+    came = [got.times["b0" if library[cell].branches else f"XY{k}.n"] for k in range(len(signs))]
     times = np.concatenate(came)
     weights = np.concatenate([np.full(len(t), float(s)) for t, s in zip(came, signs, strict=True)])
     order = np.argsort(times, kind="stable")
