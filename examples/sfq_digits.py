@@ -35,6 +35,7 @@ def main(folder: Path = Path("out"), epochs: int = sfq_digits.EPOCHS, samples: i
         done.save(folder / f"run-{done.machine}")
         print(f"{done.machine}: {accuracy(done.y, labels):.1%} of {len(x)} test digits")
     deep = run(program, x[:DEEP], "sfq", labels=labels[:DEEP])
+    deep.save(folder / "run-sfq")
     print(f"junction level decides {decide(deep.y).tolist()}, pulse level {decide(runs[1].y[:DEEP]).tolist()}")
     report = report_runs(runs, title="Digits as pulses")
     report.save(folder)
