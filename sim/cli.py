@@ -72,7 +72,7 @@ def train(
 @app.command()
 def export(
     network: Annotated[Path, typer.Argument(help="A network: .npz of 'spikeport train' or Network.save, or .nir.")],
-    to: Annotated[str, typer.Option(help="Kind of program: loihi, netx, onnx, nir, sfq or brian.")],
+    to: Annotated[str, typer.Option(help="Kind of program: loihi, netx, onnx, nir, sfq, sfq-stochastic or brian.")],
     output: Out,
     dt: Dt = None,
     reset: Reset = None,

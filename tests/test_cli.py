@@ -89,7 +89,7 @@ def test_input_without_time_axis_is_repeated(folder: Path) -> None:
 
 def test_machines_lists_engines_and_tables(tmp_path: Path) -> None:
     text = spikeport("machines", cwd=tmp_path)
-    for name in ("loihi", "loihi-reference", "onnx", "sfq", "float", "loihi1_davies2018", "sfq_rsfq"):
+    for name in ("loihi", "loihi-reference", "onnx", "sfq", "sfq-pulse", "float", "loihi1_davies2018", "sfq_rsfq"):
         assert name in text
 
 

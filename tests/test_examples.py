@@ -72,3 +72,33 @@ def test_a_signal_is_followed_better_than_by_p_and_pi(tmp_path: Path) -> None:
     assert teacher < pi < p
     assert chip < pi
     assert chip < 1.1 * teacher
+
+
+@pytest.mark.slow
+def test_sfq_xor_has_both_levels_and_margins(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, ROOT / "examples" / "sfq_xor.py", out]
+    done = subprocess.run([str(c) for c in command], cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("64 of 64 corners work") == 2
+    for polarity in ("both", "single"):
+        counts = [np.load(out / f"run-{m}-{polarity}" / "run.npz")["y"].sum(axis=(1, 2)) for m in ("sfq", "sfq-pulse")]
+        assert (counts[0] == counts[1]).all()
+        assert (counts[0][[0, 3]] == 0).all()
+        assert (counts[0][[1, 2]] >= 3).all()
+        assert json.loads((out / f"margins-{polarity}.json").read_text())["critical"]["margin"] >= 0.15
+
+
+@pytest.mark.slow
+def test_sfq_digits_run_as_pulses(tmp_path: Path) -> None:
+    """Twelve epochs and sixty samples: most digits are right, and junctions count as pulses do, to two spikes."""
+    out = tmp_path / "out"
+    command = [sys.executable, ROOT / "examples" / "sfq_digits.py", out, 12, 60]
+    done = subprocess.run([str(c) for c in command], cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    y, labels = (np.load(out / "run-sfq-pulse" / "run.npz")[k] for k in ("y", "labels"))
+    assert (y.sum(axis=1).argmax(axis=1) == labels).mean() >= 0.75
+    assert "junction level decides" in done.stdout
+    deep = np.load(out / "run-sfq" / "run.npz")["y"].sum(axis=1)
+    assert deep.sum() > 10
+    assert np.abs(deep - y[: len(deep)].sum(axis=1)).max() <= 2

@@ -171,6 +171,18 @@ def test_somas_count_as_junctions_do() -> None:
     assert np.median(first) < 3 * PS
 
 
+@pytest.mark.parametrize(("branches", "mean_ps"), [(1, 28), (2, 28), (4, 60), (4, 28), (8, 60)])
+def test_inhibition_is_kept_until_the_soma_slips_back(branches: int, mean_ps: float) -> None:
+    """Anti-pulses alone: never an output, and back slips of the threshold junction within two of junction level."""
+    library = load_library()
+    trains = soma.random_trains(np.random.default_rng(branches), branches, mean_ps * PS)
+    net, pulses = soma.netlist(library, [-1] * branches, 165e-6), {f"i{k}": t for k, t in enumerate(trains)}
+    done = run(net, pulses, 3e-9, policy="warn")
+    truth = transient(loads(deck_text(net, pulses, 3e-9)), probes=())
+    assert len(done["q"]) == len(truth.pulse_times("B1|X2|XH")) == 0
+    assert abs(done.counts()["XN"]["idle:back"] - len(truth.pulse_times("B1|X1|XN", -1))) <= 2
+
+
 @pytest.mark.parametrize(
     ("weight_uA", "passed"), [(66, (21, 17)), (70, (95, 88)), (72, (136, 132)), (74, (170, 174)), (78, (198, 195))]
 )
@@ -282,3 +294,11 @@ def test_energy_is_that_of_the_slips() -> None:
     truth = transient(loads(deck_text(net, pulses, 0.7e-9)), probes=())
     assert done.energy_J == pytest.approx(truth.energy.ic_phi0_J, rel=1e-3)
     assert sum(done.slips().values()) == sum(truth.slips.values())
+
+
+def test_a_blocked_pulse_costs_its_slips() -> None:
+    net = Netlist(load_library()).add("XA", "JTL", a="in", q="a").add("XS", "STSYN", a="a", q="s", w=50e-6)
+    net.add("XQ", "JTL", a="s", q="q")
+    pulses = {"in": (50 + 50 * np.arange(10)) * PS}
+    truth = transient(loads(deck_text(net, pulses, 0.7e-9)), probes=())
+    assert run(net, pulses, 0.7e-9).slips()["XS"] == sum(n for j, n in truth.slips.items() if j.endswith("|XS")) == 20

@@ -16,6 +16,7 @@ from sim.sfq.pulse.cells import Emission as Emission
 from sim.sfq.pulse.cells import PulseCell as PulseCell
 from sim.sfq.pulse.cells import Separation as Separation
 from sim.sfq.pulse.cells import Transition as Transition
+from sim.sfq.pulse.compile import compile_netlist as compile_netlist
 from sim.sfq.pulse.engines import heap_engine as heap_engine
 from sim.sfq.pulse.engines import level_engine as level_engine
 from sim.sfq.pulse.from_deck import PulseDeck as PulseDeck
@@ -27,4 +28,3 @@ from sim.sfq.pulse.result import Violation as Violation
 from sim.sfq.pulse.run import run as run
 from sim.sfq.pulse.state import State as State
 from sim.sfq.pulse.tables import Compiled as Compiled
-from sim.sfq.pulse.tables import compile_netlist as compile_netlist

@@ -107,6 +107,7 @@ class Bench:
     drivers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     loads: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     end: str = ""
+    weight_A: float | None = None
 
     def __post_init__(self) -> None:
         self.net = Netlist(self.library)
@@ -126,7 +127,7 @@ class Bench:
             elif load != END:
                 self.load(port, self.library[load], into)
         nets: Nets = {p: f"i{p}" for p in self.cell.inputs} | {p: f"o{p}" for p in self.cell.outputs}
-        self.net.add("XC", self.cell.name, **nets, **dict.fromkeys(self.cell.controls, PASS_A))
+        self.net.add("XC", self.cell.name, **nets, **dict.fromkeys(self.cell.controls, self.weight_A or PASS_A))
 
     def source(self, name: str, net: str, cell: PulseCell, port: str) -> str:
         """Two JTL before a port; the input net."""
@@ -200,6 +201,8 @@ def _line(cell: PulseCell, port: str) -> str:
     return "JTLN" if port in cell.negative else "JTL"
 
 
+BLOCK_A = 50e-6
+"""Weight current at which a stochastic synapse blocks every pulse."""
 PASS_A = 80e-6
 """Weight current at which a stochastic synapse passes every pulse without noise, and 99 % with it."""
 

@@ -18,8 +18,9 @@ from hardware.sfq_cells import load_cells
 from sim.sfq.pulse import soma
 from sim.sfq.pulse.bench import STEP_S
 from sim.sfq.pulse.cells import PulseCell, SomaRow
+from sim.sfq.pulse.gaps import Gap, gaps
 from sim.sfq.pulse.library import TIMING, machines
-from sim.sfq.pulse.measure import Blend, Gap, Pair, base, blends, gaps, pairs, twin
+from sim.sfq.pulse.measure import Blend, Pair, base, blends, blocked, pairs, twin
 from sim.sfq.pulse.to_deck import used
 
 Progress = Callable[[float], None]
@@ -41,6 +42,9 @@ def calibrate(path: Path = TIMING, progress: Progress | None = None) -> Path:
         lines += [row for gap in gaps(library, library[name]) for row in _gap(name, gap)]
         _tell(progress, 0.4 * (k + 1) / len(mealy))
     for name in mealy:
+        if library[name].controls:
+            slips, ic = blocked(library, library[name])
+            lines.append(f'[[blocked]]\ncell = "{name}"\nslips = {slips}\nslip_ic_A = {ic:.4g}\n')
         lines += [_blend(blend) for blend in blends(library, library[name])]
     _tell(progress, 0.5)
     lines += [row for pair in pairs(library) for row in _pair(pair)]

@@ -101,14 +101,14 @@ class SomaRow:
 class Membrane:
     """A soma's numbers by branches. ``source`` names the element that is its bias ``bias_A``.
 
-    ``refractory_s``: between two slips. Under inhibition it slips back where v comes to ``-back (ic_A + bias) /
-    pulse_A``.
+    ``refractory_s``: between two slips. Under inhibition it slips back where v comes to ``-(ic_A + bias + back_A) /
+    pulse_A``: the junction behind the threshold's takes its part of a current that pulls down.
     """
 
     rows: tuple[SomaRow, ...]
     bias_A: float
     refractory_s: float
-    back: float = 1.0
+    back_A: float = 0.0
     source: str = "IB1"
 
     def row(self, branches: int) -> SomaRow:

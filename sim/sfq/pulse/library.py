@@ -6,6 +6,7 @@
     blend        1/s: driver and load together make an output later by per_s times the product of what each does
     separation   in a state, a pulse at ``then`` must come least_s after one at ``first``
     recovery     how much later outputs are when ``first`` came since_s before ``then``
+    blocked      slips of a stochastic cell that lets a pulse not pass
     soma         pulse_A, tau_s, ic_A by branches; a slip slip_s + late_s ln(1 + late_v/(v - theta)) after its pulse
 
 ``calibrate`` derives the file. Nothing here is a number of its own.
@@ -43,6 +44,8 @@ from sim.sfq.pulse.cells import (
 TIMING = Path(__file__).with_name("timing.toml")
 SOURCES = {"SOMA": ("IB1", 165e-6), "NEURON": ("IB2", 90e-6)}
 """The element that is a soma's bias, and its value in ``sfq_cells.inc``."""
+BACK_A = 340e-6
+"""Of a soma: critical current and bias of its second junction in ``sfq_cells.inc``, 200 and 140 uA."""
 REFRACTORY_S = 8e-12
 """Between two slips of a soma. Source: docs/sfq.md 3.3."""
 
@@ -99,10 +102,10 @@ def _machine(c: SfqCell) -> PulseCell:
     if c.kind == "soma":
         fired = rows[0]
         quiet = replace(fired, emits=(), slips=0, slip_ic_A=0.0)
-        rows = (replace(quiet, on=TAKE), replace(fired, on=FIRE), replace(quiet, on=BACK))
+        rows = (replace(quiet, on=TAKE), replace(fired, on=FIRE), replace(fired, on=BACK, emits=()))
         source, bias = SOURCES[c.name]
         somas = tuple(SomaRow(s.branches, s.pulse_A, s.tau_s, s.ic_A, float(s.branches)) for s in c.soma)
-        more = {"membrane": Membrane(somas, bias, REFRACTORY_S, source=source), "branches": int(c.name == "NEURON")}
+        more = {"membrane": Membrane(somas, bias, REFRACTORY_S, BACK_A, source), "branches": int(c.name == "NEURON")}
     if c.stochastic is not None:
         s = c.stochastic
         rows = (replace(rows[0], on=PASS), replace(rows[0], on=BLOCK, emits=()))
@@ -134,6 +137,8 @@ def _timed(cell: PulseCell, data: Mapping[str, Any]) -> PulseCell:
             for e in t.emits
         )
         rows.append(replace(t, emits=emits, recoveries=tuple(recoveries.get((t.state, on), ()))))
+        if t.on == BLOCK and mine["blocked"]:
+            rows[-1] = replace(rows[-1], slips=mine["blocked"][0]["slips"], slip_ic_A=mine["blocked"][0]["slip_ic_A"])
     rules = tuple(Separation(r["first"], r["then"], r["least_s"], False, r["from"]) for r in mine["separation"])
     membrane = cell.membrane
     if membrane is not None and mine["soma"]:
@@ -143,4 +148,4 @@ def _timed(cell: PulseCell, data: Mapping[str, Any]) -> PulseCell:
     return replace(cell, transitions=tuple(rows), separations=rules, membrane=membrane)
 
 
-_KEYS = ("delay", "blend", "recovery", "separation", "soma")
+_KEYS = ("delay", "blocked", "blend", "recovery", "separation", "soma")

@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.sfq.pulse.cells import CellError
+from sim.sfq.pulse.compile import compile_netlist
 from sim.sfq.pulse.engines import Job, heap_engine
 from sim.sfq.pulse.netlist import Netlist
 from sim.sfq.pulse.result import PulseRun, collect
 from sim.sfq.pulse.state import State, start
-from sim.sfq.pulse.tables import TICK_S, Compiled, Ints, compile_netlist, ticks
+from sim.sfq.pulse.tables import TICK_S, Compiled, Ints, ticks
 
 Policy = Literal["error", "warn", "drop", "random"]
 POLICIES = ("error", "warn", "drop", "random")
