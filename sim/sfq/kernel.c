@@ -37,11 +37,11 @@ typedef double *restrict Out;
 typedef struct {
     /* sizes */
     int64_t n, places, mr, mc, mj, mt, mf, me, mo, mb, mfold, mneed, mtouch, mterm, mrow, depth, width_nodes, width_jj,
-        width_edges, plain, harmonics, corrector, account, need_edges;
+        width_edges, plain, harmonics, corrector, account, need_edges, pairs;
     /* places of elements */
     Index row, ra, rb, ca, cb, ja, jb, ta, tb, fa, fb, fwave, ep, ec, ephase, ewave, oa, ob;
     /* the factored matrix */
-    Index start, rows, targets, first, slots, fold_row, fold_j, need_i, need_j, touch;
+    Index start, rows, targets, first, slots, pair_column, pair_row, pair_at, fold_row, fold_j, need_i, need_j, touch;
     /* border: terms of B (place, unknown) and of C (unknown, place); row_past is 1 where C acts on the past */
     Index bplace, bcol, crow, cplace, row_past;
     Index watch_nodes, watch_jj, watch_edges, rtype;
@@ -52,7 +52,7 @@ typedef struct {
     double *f, *jp, *jv, *turns, *tw, *source, *last_fp, *last_fi, *last_si, *work;
     int64_t *region, *slips, *tripped;
     /* work space */
-    double *factors, *b, *b0, *q, *qc, *s, *need, *sv, *w0, *w1, *w2, *w3, *w4, *w5, *y, *tline, *bwork;
+    double *factors, *b, *b0, *q, *qc, *s, *need, *sv, *w0, *w1, *w2, *w3, *w4, *w5, *y, *tline, *bwork, *pair_l;
     int64_t *stale, *head;
     double h, guard, sigma;
     double *v[3], *jp_next; /* the voltages in order of age */
@@ -143,6 +143,33 @@ static int factor(const Sys *y) {
     return 0;
 }
 
+#if W == 1
+/* Columns cut into pairs of rows, a lone one filled up with the column itself and 0: no inner loop to mispredict. */
+static void pack(const Sys *y) {
+    const double *lower = y->factors + y->n;
+    for (int64_t k = 0; k < 2 * y->pairs; k++) y->pair_l[k] = y->pair_at[k] < 0 ? 0.0 : lower[y->pair_at[k]];
+}
+
+static void forward(const Sys *y, double *x) {
+    Index column = y->pair_column, row = y->pair_row;
+    const double *l = y->pair_l;
+    for (int64_t k = 0; k < y->pairs; k++) {
+        double t = x[column[k]];
+        x[row[2 * k]] -= l[2 * k] * t;
+        x[row[2 * k + 1]] -= l[2 * k + 1] * t;
+    }
+}
+
+static void backward(const Sys *y, Number x, double *restrict out) {
+    Index column = y->pair_column, row = y->pair_row;
+    const double *restrict l = y->pair_l, *restrict d = y->factors;
+    for (int64_t k = 0; k < y->n; k++) out[k] = x[k] * d[k];
+    for (int64_t k = y->pairs - 1; k >= 0; k--)
+        out[column[k]] -= l[2 * k] * out[row[2 * k]] + l[2 * k + 1] * out[row[2 * k + 1]];
+}
+#else
+static void pack(const Sys *y) { (void)y; }
+
 static void forward(const Sys *y, double *x) {
     int64_t n = y->n;
     Index start = y->start, rows = y->rows;
@@ -171,6 +198,7 @@ static void backward(const Sys *y, const double *x, double *out) {
         VEC VAT(out, k)[v] = t[v];
     }
 }
+#endif
 
 /* Z = A^-1 B and the inverse of S = D - C Z, for the border; sinv holds D on entry of a refactorisation in base_d. */
 static int border(const Sys *y, double *z, double *sinv, Number d) {
@@ -287,17 +315,63 @@ static void scatter(Index ia, Index ib, int64_t m, const double *g, const double
     }
 }
 
-/* Node currents of the past of every branch and of the current sources. */
-static void gather(const Sys *y, const double *drive, int64_t steps, int64_t i, const double *own, int64_t count) {
+#if W > 1
+static inline vec vsine(vec x) {
+    const double big = 6755399441055744.0;
+    vec turns = (x * 0.31830988618379067154 + big) - big;
+    vec r = (x - turns * 3.1415926218032837) - turns * 3.178650954705639e-08;
+    vec z = r * r, p = z * (-1.0 / 121645100408832000.0) + 1.0 / 355687428096000.0;
+    p = p * z - 1.0 / 1307674368000.0;
+    p = p * z + 1.0 / 6227020800.0;
+    p = p * z - 1.0 / 39916800.0;
+    p = p * z + 1.0 / 362880.0;
+    p = p * z - 1.0 / 5040.0;
+    p = p * z + 1.0 / 120.0;
+    p = p * z - 1.0 / 6.0;
+    vec half = turns * 0.5, odd = half - ((half + big) - big);
+    return (1.0 - 8.0 * odd * odd) * (r + r * z * p);
+}
+
+/* predict, supercurrent and the junctions' part of gather in one pass, for sines below the gap. Returns 0 where that
+   is not so, or where a corner breaks the guard: then the passes apart do the step. */
+static int junctions(const Sys *y, int guard) {
+    const double c = 2.0 * y->h / (3.0 * SIGMA);
+    double *b = y->b;
+    vec limit[NV];
+    LANE((double *)limit)[w] = guard && !y->tripped[w] ? y->guard : INFINITY;
+    mask odd = {0};
+    for (int64_t k = 0; k < y->mj; k++) {
+        vec *qa = VAT(y->q, y->ja[k]), *qb = VAT(y->q, y->jb[k]), *ba = VAT(b, y->ja[k]), *bb = VAT(b, y->jb[k]), i[NV];
+        vec *v1 = VAT(y->v[0], k), *v2 = VAT(y->v[1], k), *v3 = VAT(y->v[2], k), *jp = VAT(y->jp, k), *g = VAT(y->jg, k);
+        vec *amp = VAT(y->jamp, k), *c1 = VAT(y->c_2h, k), *c2 = VAT(y->c_h2, k);
+        const double phi = y->phi[k * W], low = y->v_low[k * W];
+        VEC {
+            vec old = qa[v] - qb[v], v0 = 2.5 * v1[v] - 2.0 * v2[v] + 0.5 * v3[v], phi0 = old + c * v0, d = phi0 - jp[v];
+            odd |= (d > limit[v]) | (d < -limit[v]) | (v0 >= low) | (v0 <= -low);
+            i[v] = g[v] * old - (amp[v] * vsine(phi0 - phi) - c1[v] * v1[v] + c2[v] * v2[v]);
+        }
+        VEC ba[v] += i[v];
+        VEC bb[v] -= i[v];
+    }
+    return !any(odd);
+}
+#else
+static int junctions(const Sys *y, int guard) {
+    (void)y;
+    return guard & 0;
+}
+#endif
+
+/* Node currents of the past of every branch and of the current sources; of junctions unless that is done. */
+static void gather(const Sys *y, const double *drive, int64_t steps, int64_t i, const double *own, int64_t count, int done) {
     double *b = y->b;
     int64_t mw = y->mj * W;
-    for (int64_t k = 0; k < y->places * W; k++) b[k] = 0.0;
-    {
+    if (!done) {
         Number v1 = y->v[0], v2 = y->v[1], c1 = y->c_2h, c2 = y->c_h2, w4 = y->w4;
         double *restrict w3 = y->w3;
         for (int64_t k = 0; k < mw; k++) w3[k] += w4[k] - c1[k] * v1[k] + c2[k] * v2[k];
     }
-    for (int64_t k = 0; k < y->mj; k++) {
+    for (int64_t k = 0; k < (done ? 0 : y->mj); k++) {
         vec i[NV], *ba = VAT(b, y->ja[k]), *bb = VAT(b, y->jb[k]), *w3 = VAT(y->w3, k), *w0 = VAT(y->w0, k);
         if (!*y->head) {
             vec *g = VAT(y->jg, k);
@@ -313,8 +387,8 @@ static void gather(const Sys *y, const double *drive, int64_t steps, int64_t i, 
         vec now[NV], *ba = VAT(b, y->fa[k]), *bb = VAT(b, y->fb[k]), *scale = VAT(y->fscale, k);
         double value = drive[y->fwave[k] * steps + i];
         VEC now[v] = scale[v] * value;
-        VEC ba[v] -= now[v];
-        VEC bb[v] += now[v];
+        if (y->fa[k] != y->places - 1) VEC ba[v] -= now[v];
+        if (y->fb[k] != y->places - 1) VEC bb[v] += now[v];
     }
     for (int64_t k = 0; k < y->mo; k++) {
         vec *ba = VAT(b, y->oa[k]), *bb = VAT(b, y->ob[k]), *value = VAT(own, i * count + k);
@@ -488,26 +562,24 @@ static void slip(const Sys *y, Events *ev, int64_t k, int w, int64_t i, double x
 
 /* Voltages of the junctions, slips; one step older. */
 static void shift(Sys *y, int64_t i, const double *f, Events *ev) {
-    const double rate = 3.0 * SIGMA / (2.0 * y->h), pi2 = 6.28318530717958647693, pi = 3.14159265358979323846;
-    int64_t m = y->mj * W;
+    const double rate = i >= 0 ? 3.0 * SIGMA / (2.0 * y->h) : 0.0, pi2 = 6.28318530717958647693, pi = 3.14159265358979323846;
     double *fresh = y->jp_next, *old = y->v[2];
     y->v[2] = y->v[1];
     y->v[1] = y->v[0];
     y->v[0] = old;
     for (int64_t k = 0; k < y->mj; k++) {
-        vec *a = VAT(f, y->ja[k]), *b = VAT(f, y->jb[k]), *out = VAT(fresh, k), *phi = VAT(y->phi, k), *t = VAT(y->turns, k);
+        vec *a = VAT(f, y->ja[k]), *b = VAT(f, y->jb[k]), *qa = VAT(y->q, y->ja[k]), *qb = VAT(y->q, y->jb[k]);
+        vec *out = VAT(fresh, k), *t = VAT(y->turns, k), *v1 = VAT(old, k);
+        const double phi = y->phi[k * W];
         mask far = {0};
         VEC {
-            vec p = a[v] - b[v], d = p - phi[v] - pi2 * t[v];
+            vec p = a[v] - b[v], d = p - phi - pi2 * t[v];
             out[v] = p;
+            v1[v] = (p - (qa[v] - qb[v])) * rate;
             far |= (d > pi) | (d < -pi);
         }
-        if (any(far)) LANE slip(y, ev, k, w, i, fresh[k * W + w] - y->phi[k * W + w], y->jp[k * W + w] - y->phi[k * W + w]);
+        if (any(far)) LANE slip(y, ev, k, w, i, fresh[k * W + w] - phi, y->jp[k * W + w] - phi);
     }
-    double *restrict v1 = y->v[0];
-    Number past = y->w0, now = fresh;
-    double held = i >= 0 ? rate : 0.0;
-    for (int64_t k = 0; k < m; k++) v1[k] = (now[k] - past[k]) * held;
     y->jp_next = y->jp;
     y->jp = fresh;
 }
@@ -552,27 +624,36 @@ int64_t kernel_run(Sys *y, Events *ev, int64_t first, int64_t steps, double guar
     int64_t step = 0, mw = y->mj * W;
     double *jp = y->jp;
     y->jp_next = y->w5 + mw;
+    const int simple = W > 1 && y->plain && !y->corrector && !y->width_jj;
     for (int64_t k = 0; k < 3; k++) y->v[k] = y->jv + k * mw;
     for (; step < steps; step++) {
         int64_t i = first + step;
         if (ev->filled + y->mj * W > ev->capacity) break;
         past(y, hist[0], hist[1], hist[keep - 2], hist[keep - 1]);
-        if (predict(y, (double)i > guard_from) && W == 1) {
-            *status = STEP_TOO_LARGE;
-            break;
+        int guard = (double)i > guard_from, fused = simple && !*y->head && !*y->stale;
+        for (int64_t k = 0; k < size; k++) y->b[k] = 0.0;
+        if (fused && !junctions(y, guard)) {
+            fused = 0;
+            for (int64_t k = 0; k < size; k++) y->b[k] = 0.0;
         }
-        regions(y);
+        if (!fused) {
+            if (predict(y, guard) && W == 1) {
+                *status = STEP_TOO_LARGE;
+                break;
+            }
+            regions(y);
+        }
         if (*y->stale) {
-            if (factor(y) || (y->mb && border(y, z, sinv, d))) {
+            if (factor(y) || (pack(y), y->mb && border(y, z, sinv, d))) {
                 *status = NOT_SPD;
                 break;
             }
             *y->stale = 0;
         }
-        supercurrent(y, y->w2, y->w3);
+        if (!fused) supercurrent(y, y->w2, y->w3);
         if (y->corrector)
             for (int64_t k = 0; k < y->mj * W; k++) y->w5[k] = y->w3[k];
-        gather(y, drive, steps, step, own, count);
+        gather(y, drive, steps, step, own, count, fused);
         if (y->mt) lines_in(y, i);
         double *f = hist[keep - 1];
         for (int64_t again = 0; again < y->corrector; again++) {

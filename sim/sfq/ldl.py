@@ -1,4 +1,4 @@
-"""Sparse A = L D L^T in minimum-degree order: the pattern once per topology, the numbers as often as needed.
+"""Sparse A = L D L^T in an order of few neighbours and few levels: the pattern once per topology, the numbers as often as needed.
 
 SFQ circuits are chains of small loops, so L has hardly more entries than A (docs/sfq.md 2.1). The pattern lists, for
 each column k, its rows and every product L[i,k] L[j,k] D[k] that later entries must subtract; the numeric part is then
@@ -17,6 +17,10 @@ from numpy.typing import NDArray
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
+
+
+FILL_FIRST = 1 << 40
+"""Above any level: unknowns with more than two neighbours wait, the fewest first."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Pattern:
 
 
 def analyse(n: int, pairs: Iterable[tuple[int, int]]) -> Pattern:
-    """The pattern for a symmetric matrix with these off-diagonal entries; minimum degree, lowest index on ties."""
+    """The pattern for a symmetric matrix with these off-diagonal entries; see ``_eliminate``."""
     near: list[set[int]] = [set() for _ in range(n)]
     for a, b in pairs:
         if a != b:
@@ -83,14 +87,26 @@ def analyse(n: int, pairs: Iterable[tuple[int, int]]) -> Pattern:
 
 
 def _eliminate(near: list[set[int]]) -> tuple[list[int], list[set[int]]]:
-    heap = [(len(s), v) for v, s in enumerate(near)]
+    """The order, and the neighbours of each unknown when its turn comes.
+
+    ``level`` is the longest way of dependent columns to an unknown. Up to two neighbours cost no fill worth saving, and
+    then the lowest level goes first: a chain is taken every second unknown at a time, not from its ends, so that the
+    sweeps do not wait for themselves (JTL of 100 junctions: 9 levels instead of 154, 25 % more entries).
+    """
+
+    def rank(v: int) -> tuple[int, int]:
+        degree = len(near[v])
+        return (level[v], degree) if degree <= 2 else (FILL_FIRST + degree, degree)
+
+    level = [0] * len(near)
+    heap = [(rank(v), v) for v in range(len(near))]
     heapq.heapify(heap)
     done = [False] * len(near)
     order: list[int] = []
     columns: list[set[int]] = []
     while heap:
-        degree, v = heapq.heappop(heap)
-        if done[v] or degree != len(near[v]):
+        key, v = heapq.heappop(heap)
+        if done[v] or key != rank(v):
             continue
         done[v] = True
         order.append(v)
@@ -98,7 +114,8 @@ def _eliminate(near: list[set[int]]) -> tuple[list[int], list[set[int]]]:
         for u in near[v]:
             near[u] |= near[v]
             near[u] -= {u, v}
-            heapq.heappush(heap, (len(near[u]), u))
+            level[u] = max(level[u], level[v] + 1)
+            heapq.heappush(heap, (rank(u), u))
     return order, columns
 
 

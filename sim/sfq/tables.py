@@ -8,6 +8,7 @@ import numpy as np
 
 from sim.sfq.circuit import Floats, Ints
 from sim.sfq.layout import Layout
+from sim.sfq.ldl import Pattern
 from sim.sfq.state import Options, Watch, aligned
 from sim.sfq.system import System
 
@@ -33,6 +34,9 @@ class Tables:
     need_j: Ints
     need_value: Floats
     touch: Ints
+    pair_column: Ints
+    pair_row: Ints
+    pair_at: Ints
 
 
 def tables(system: System, layout: Layout) -> Tables:
@@ -51,8 +55,20 @@ def tables(system: System, layout: Layout) -> Tables:
     return Tables(
         base, pattern.start, pattern.rows, pattern.first, pattern.targets, slots,
         row_i[extra_j], static.j[extra_j], static.value[extra_j],
-        static.i[extra_i], static.j[extra_i], static.value[extra_i], touch,
+        static.i[extra_i], static.j[extra_i], static.value[extra_i], touch, *_pairs(pattern),
     )  # fmt: skip
+
+
+def _pairs(pattern: Pattern) -> tuple[Ints, Ints, Ints]:
+    """Columns of L cut into pairs: the column, two rows, their places in L; -1 and the column itself fill up."""
+    sizes = np.diff(pattern.start)
+    each = np.maximum((sizes + 1) // 2, 1)
+    column = np.repeat(np.arange(pattern.n), each)
+    begin = pattern.start[column] + 2 * (np.arange(len(column)) - np.repeat(np.cumsum(each) - each, each))
+    at = begin[:, None] + np.arange(2)
+    inside = at < pattern.start[column + 1][:, None]
+    rows = np.append(pattern.rows, 0)[np.where(inside, at, 0)]
+    return column, np.where(inside, rows, column[:, None]), np.where(inside, at, -1)
 
 
 def _add_rows(into: Floats, at: Ints, value: Floats) -> None:
@@ -68,11 +84,12 @@ def _add_rows(into: Floats, at: Ints, value: Floats) -> None:
 def work_space(system: System, layout: Layout) -> dict[str, Floats | Ints]:
     """Arrays that a kernel writes; ``stale`` 1 asks for a first factorisation."""
     w, places, nj, m = system.corners, len(system.row), len(system.ja), len(system.border.d)
+    pairs = int(np.maximum((np.diff(layout.pattern.start) + 1) // 2, 1).sum())
     floats = {
         "factors": (layout.pattern.waste + 1, w), "b": (places, w), "b0": (places, w), "q": (places, w),
         "qc": (places if len(system.ca) else 0, w), "s": (places, w), "need": (places, w), "sv": (len(system.ec), w),
         **{f"w{k}": (nj, w) for k in range(5)}, "w5": (2 * nj, w), "y": (m, w), "tline": (len(system.ta), w),
-        "bwork": (2 * m * m + m, 1),
+        "bwork": (2 * m * m + m, 1), "pair_l": (2 * pairs, 1),
         "z": (m * system.n, w), "sinv": (m * m, w),
     }  # fmt: skip
     out: dict[str, Floats | Ints] = {name: aligned(shape) for name, shape in floats.items()}
@@ -89,5 +106,5 @@ def sizes(system: System, t: Tables, watch: Watch, options: Options) -> dict[str
         "mterm": len(border.bplace), "mrow": len(border.crow), "depth": system.depth,
         "width_nodes": len(watch.nodes), "width_jj": len(watch.jj), "width_edges": len(watch.edges),
         "plain": int(system.plain), "harmonics": system.cpr.shape[1], "corrector": options.corrector,
-        "account": int(options.account), "need_edges": int(bool(len(watch.edges)) or options.account),
+        "account": int(options.account), "pairs": len(t.pair_column), "need_edges": int(bool(len(watch.edges)) or options.account),
     }  # fmt: skip
