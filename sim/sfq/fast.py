@@ -89,6 +89,8 @@ def flat(system: System, t: Tables, watch: Watch) -> dict[str, Any]:
                 value = np.repeat(value[:, None], system.corners, axis=1)
             if value.dtype.kind == "i":
                 out[name] = np.ascontiguousarray(value, dtype=np.int32)
+            elif system.corners == 1:
+                out[name] = np.ascontiguousarray(value, dtype=np.float64)
             else:
                 out[name] = aligned(value.shape)
                 out[name][...] = value

@@ -1,4 +1,4 @@
-"""Sparse A = L D L^T in an order of few neighbours and few levels: the pattern once per topology, the numbers as often as needed.
+"""Sparse A = L D L^T with little fill and few levels: the pattern once per topology, the numbers as often as needed.
 
 SFQ circuits are chains of small loops, so L has hardly more entries than A (docs/sfq.md 2.1). The pattern lists, for
 each column k, its rows and every product L[i,k] L[j,k] D[k] that later entries must subtract; the numeric part is then

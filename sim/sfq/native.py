@@ -40,13 +40,15 @@ SIZES = (
 POINTERS = (
     "row", "ra", "rb", "ca", "cb", "ja", "jb", "ta", "tb", "fa", "fb", "fwave", "ep", "ec", "ephase", "ewave", "oa",
     "ob",
-    "start", "rows", "targets", "first", "slots", "pair_column", "pair_row", "pair_at", "fold_row", "fold_j", "need_i", "need_j", "touch",
+    "start", "rows", "targets", "first", "slots", "pair_column", "pair_row", "pair_at",
+    "fold_row", "fold_j", "need_i", "need_j", "touch",
     "bplace", "bcol", "crow", "cplace", "row_past", "watch_nodes", "watch_jj", "watch_edges", "rtype",
     "rg", "cg", "jg", "jcond", "jit", "jamp", "c_2h", "c_h2", "v_low", "v_high", "phi", "cpr", "gap", "transparency",
     "tg", "t_frac", "t_steps",
     "fscale", "esign", "escale", "base", "fold_value", "need_value", "bvalue", "cvalue", "z", "sinv",
     "f", "jp", "jv", "turns", "tw", "source", "last_fp", "last_fi", "last_si", "work", "region", "slips", "tripped",
-    "factors", "b", "b0", "q", "qc", "s", "need", "sv", "w0", "w1", "w2", "w3", "w4", "w5", "y", "tline", "bwork", "pair_l",
+    "factors", "b", "b0", "q", "qc", "s", "need", "sv", "w0", "w1", "w2", "w3", "w4", "w5", "y", "tline", "bwork",
+    "pair_l",
     "stale", "head",
 )  # fmt: skip
 """Fields of ``Sys`` in kernel.c, in its order."""

@@ -6,6 +6,7 @@ The arrays of ``State`` are changed in place; a run is resumed by calling again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple, Protocol
@@ -138,7 +139,7 @@ def before(state: State, watch: Watch) -> Floats:
 
 def aligned(shape: tuple[int, ...]) -> Floats:
     """Zeros that begin at a cache line: a row of corners then fills whole lines."""
-    count = int(np.prod(shape))
+    count = math.prod(shape)
     raw = np.zeros(count + 8)
     skip = (-raw.ctypes.data % 64) // 8
     return raw[skip : skip + count].reshape(shape)
