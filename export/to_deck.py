@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from export.network import Network
 from export.program import MappingError
-from export.sfq_map import Plan, Reader, integers, plan
+from export.sfq_map import Plan, Reader, check_inverter, integers, plan
 from export.sfq_netlist import Line, Netlist
 from export.sfq_program import SfqProgram, Wiring
 from export.sfq_timing import LEAD_S, Delays, drive_delays
@@ -121,6 +121,8 @@ def _delays(drawing: Plan, tech: Technology, polarities: tuple[int, ...], lead_s
             "give None to send anti-pulses and pulses together"
         )
     if polarities == SINGLE:
+        if any(w < 0 for n in drawing.layers[0].neurons for w in n.weights):
+            check_inverter(drawing.input_node, drawing.step_s, tech)
         return {}
     return drive_delays(np.array([n.weights for n in drawing.layers[0].neurons]), tech, lead_s)
 
