@@ -176,6 +176,7 @@ def test_yield_and_shmoo(spikeport: Spikeport, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "s.json").read_text())["works"] == [[0, 1]], "dead without bias"
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint_and_no_result(tmp_path: Path) -> None:
     """A process of its own, stopped as a user does, goes on where it was and ends as one that was never stopped."""
     for file in GOLDEN.glob("*.inc"):

@@ -56,6 +56,7 @@ def test_the_tutorial_has_what_it_promises() -> None:
     assert {"run", "compare", "margins", "mc", "shmoo", "cells", "op", "check"} <= commands
 
 
+@pytest.mark.slow
 def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib", reason="the tutorial draws: matplotlib (extra plot) is missing")
     monkeypatch.chdir(tmp_path)

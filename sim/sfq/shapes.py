@@ -95,11 +95,16 @@ def _pieces(shape: Pwl | Pws, t: Array, ease: Callable[[Array], Array], before: 
     x, y = np.array(shape.times), np.array(shape.values)
     if len(x) == 1:
         return np.where(t >= x[0], y[0], before)
-    i = np.clip(np.searchsorted(x, t, side="right") - 1, 0, len(x) - 2)
+    out, moving = np.full(t.shape, y[-1]), t < x[-1]
+    if not moving.any():
+        return out
+    now = t[moving]  # a bias ramp is over after some steps of thousands
+    i = np.clip(np.searchsorted(x, now, side="right") - 1, 0, len(x) - 2)
     width = x[i + 1] - x[i]
-    u = (t - x[i]) / np.where(width > 0, width, 1.0)
+    u = (now - x[i]) / np.where(width > 0, width, 1.0)
     inside = y[i] + (y[i + 1] - y[i]) * ease(u)
-    return np.where(t >= x[-1], y[-1], np.where(t < x[0], before, inside))
+    out[moving] = np.where(now < x[0], before, inside)
+    return out
 
 
 @dataclass(frozen=True)
