@@ -5,7 +5,8 @@
     weight +-k     k branches SYNP (SYNM) into the summing node of the soma
     soma           SOMA with its own bias current -> JTL
     relay          a tree of MERGE -> JTL, for neurons that every single pulse fires
-    hidden, w < 0  SPLIT -> INV -> JTLN, once per presynaptic line
+    hidden, w < 0  SPLIT -> INV -> JTLN, once per presynaptic line; input lines too where only pulses are driven
+    hidden lines   wait in JTLs for the deepest tree of their layer; input lines are driven later (sfq_timing)
     output         -> JTL -> 3 ohm
 
 Source: docs/sfq.md 3.5 and 4.1.
