@@ -28,6 +28,9 @@ MAX_WEIGHT = 4
 LEAK_BAND = (0.4, 2.5)
 """Accepted ratio of the law's leak a step to the circuit's; outside it, no bias current makes them alike."""
 
+MAX_COPIES = 1024
+"""Leaves of a splitter tree: ten levels, 87 ps, three steps late. Own choice."""
+
 LONGEST_STEP_S = 1e-9
 """A longer ``dt_s`` is not a time of this technology, and is scaled."""
 
@@ -88,9 +91,10 @@ def plan(network: Network, technology: Technology, step_s: float | None, read: R
         layer, lost = _layer(spiking, drawn, law, step, technology)
         layers.append(layer)
         losses += [*drawn.losses, *lost]
+        before = pairs[k - 1][1] if k else network.input
+        _fan_out(before, drawn.weights)
         if k and (drawn.weights < 0).any():
-            fastest = technology.numbers["inverter_max_Hz"] / 1e9
-            losses.append(Loss(pairs[k - 1][1], "negative weights behind: inverter recovers up to, GHz", fastest))
+            check_inverter(before, step, technology)
     shape = network.shapes()[network.input]
     return Plan(tuple(layers), network.input, shape, step, tuple(losses))
 
@@ -182,6 +186,26 @@ def _law(name: str, network: Network) -> _Normal:
     if current != 0.0 or rest != 0.0:
         raise MappingError(f"{name}: {law.charge} has a synaptic current or a rest; use Rate(.., decay_input=False)")
     return _Normal(kept, law.threshold / gain, law.fires == ">")
+
+
+def _fan_out(name: str, weights: npt.NDArray[np.int64]) -> None:
+    copies = np.abs(weights).sum(axis=0)
+    if copies.max() > MAX_COPIES:
+        raise MappingError(
+            f"{name}[{copies.argmax()}]: drives {copies.max()} branches, a tree has at most {MAX_COPIES}; prune "
+            "weights, or give the layer two neurons of that kind"
+        )
+
+
+def check_inverter(name: str, step: float, technology: Technology) -> None:
+    """A line of ``name`` goes through an inverter. Errors: :class:`MappingError` for a pulse each step too fast."""
+    fastest = technology.numbers["inverter_max_Hz"]
+    if step * fastest < 1.0 - 1e-9:
+        raise MappingError(
+            f"{name}: negative weights behind need an inverter, which follows {fastest / 1e9:g} GHz, and a step of "
+            f"{step * 1e12:g} ps is {1e-9 / step:.1f} GHz; give step_s={1.0 / fastest:.3g}, or train without negative "
+            "weights there (inputs may come in both polarities)"
+        )
 
 
 def _layer(name: str, drawn: Drawn, law: _Normal, step: float, technology: Technology) -> tuple[Layer, list[Loss]]:

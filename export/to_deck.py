@@ -5,7 +5,8 @@
     weight +-k     k branches SYNP (SYNM) into the summing node of the soma
     soma           SOMA with its own bias current -> JTL
     relay          a tree of MERGE -> JTL, for neurons that every single pulse fires
-    hidden, w < 0  SPLIT -> INV -> JTLN, once per presynaptic line
+    hidden, w < 0  SPLIT -> INV -> JTLN, once per presynaptic line; input lines too where only pulses are driven
+    hidden lines   wait in JTLs for the deepest tree of their layer; input lines are driven later (sfq_timing)
     output         -> JTL -> 3 ohm
 
 Source: docs/sfq.md 3.5 and 4.1.
@@ -22,7 +23,7 @@ import numpy.typing as npt
 
 from export.network import Network
 from export.program import MappingError
-from export.sfq_map import Plan, Reader, integers, plan
+from export.sfq_map import Plan, Reader, check_inverter, integers, plan
 from export.sfq_netlist import Line, Netlist
 from export.sfq_program import SfqProgram, Wiring
 from export.sfq_timing import LEAD_S, Delays, drive_delays
@@ -121,6 +122,8 @@ def _delays(drawing: Plan, tech: Technology, polarities: tuple[int, ...], lead_s
             "give None to send anti-pulses and pulses together"
         )
     if polarities == SINGLE:
+        if any(w < 0 for n in drawing.layers[0].neurons for w in n.weights):
+            check_inverter(drawing.input_node, drawing.step_s, tech)
         return {}
     return drive_delays(np.array([n.weights for n in drawing.layers[0].neurons]), tech, lead_s)
 

