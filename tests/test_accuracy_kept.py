@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from export.from_torch import from_torch
@@ -31,6 +33,15 @@ def on_both(net: nn.Module, x: Any) -> tuple[Run, Run]:
     """The float law and the integer engine on the same samples."""
     network = from_torch(net, x.shape[2:])
     return engines.run(network, x, "torch"), engines.run(compile_loihi(network), x, "loihi")
+
+
+@pytest.fixture(autouse=True)
+def _two_threads() -> Iterator[None]:
+    """What these trainings give depends on the number of threads: they are run as they were measured."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.slow

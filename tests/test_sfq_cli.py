@@ -176,6 +176,11 @@ def test_yield_and_shmoo(spikeport: Spikeport, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "s.json").read_text())["works"] == [[0, 1]], "dead without bias"
 
 
+def heeds_ctrl_c() -> None:
+    """A shell's background job, and all it starts, ignores SIGINT; a test's child must not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint_and_no_result(tmp_path: Path) -> None:
     """A process of its own, stopped as a user does, goes on where it was and ends as one that was never stopped."""
@@ -186,7 +191,9 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_result(tmp_path: Path) -> None:
     args = ["mc", "jtl.cir", "--spread", "L=0.3", "--spread", "B=0.3", "-n", "3000", "-o", "mc.json"]
     command = [sys.executable, "-m", "sim.cli", "sfq", *args]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
-    process = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=heeds_ctrl_c
+    )
     kept = tmp_path / "mc.json.work.npz"
     give_up = time.monotonic() + 120
     while not kept.exists() and process.poll() is None and time.monotonic() < give_up:

@@ -113,13 +113,18 @@ montecarlo(switch(), switches(), n=4000, spread={"B": 0.6}, seed=3, chunk=8, che
 """
 
 
+def heeds_ctrl_c() -> None:
+    """A shell's background job, and all it starts, ignores SIGINT; a test's child must not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_leaves_a_file_to_go_on_from(tmp_path: Path) -> None:
     """A real interrupt of a real process, somewhere on the way; the rows it wrote are those of an unbroken run."""
     file, here = tmp_path / "mc.npz", Path(__file__).parent
     path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
     with subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path}, preexec_fn=heeds_ctrl_c,
     ) as child:  # fmt: skip
         assert child.stdout is not None
         assert [float(child.stdout.readline()) for _ in range(3)] == [0.002, 0.004, 0.006]

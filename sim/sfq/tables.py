@@ -106,5 +106,6 @@ def sizes(system: System, t: Tables, watch: Watch, options: Options) -> dict[str
         "mterm": len(border.bplace), "mrow": len(border.crow), "depth": system.depth,
         "width_nodes": len(watch.nodes), "width_jj": len(watch.jj), "width_edges": len(watch.edges),
         "plain": int(system.plain), "harmonics": system.cpr.shape[1], "corrector": options.corrector,
-        "account": int(options.account), "pairs": len(t.pair_column), "need_edges": int(bool(len(watch.edges)) or options.account),
+        "account": int(options.account), "pairs": len(t.pair_column),
+        "need_edges": int(bool(len(watch.edges)) or options.account),
     }  # fmt: skip
