@@ -190,7 +190,7 @@ def growth(quick: bool) -> dict[str, float]:
     out: dict[str, float] = {}
     for junctions in (10, 100, 1000) if quick else (10, 100, 1000, 10000):
         circuit = loads(decks.deck(decks.chain(junctions), STEP_S, 1e-9, PRINT_S)).flatten()
-        long = max(400, min(20000, 4_000_000 // junctions)) * STEP_S
+        long = max(3000, min(20000, 4_000_000 // junctions)) * STEP_S
 
         def run(t: float, circuit: Any = circuit) -> float:
             return several(lambda: transient(circuit, h=STEP_S, t_stop=t, watch=()), 0.1)

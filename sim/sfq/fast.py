@@ -40,7 +40,7 @@ class Native:
             setattr(self.sys, name, value)
         self.sys.h, self.sys.guard, self.sys.sigma = system.h, GUARD_RAD, SIGMA_VS
         for name, array in self.arrays.items():
-            setattr(self.sys, name, array.ctypes.data)
+            setattr(self.sys, name, address(array))
 
     def __call__(
         self, state: State, drive: Drive, first: int, guard_from: float, record: Floats, events: Events
@@ -67,14 +67,19 @@ class Native:
             array = getattr(state, x.name)
             if not array.flags.c_contiguous:
                 raise ValueError(f"state: {x.name} is not contiguous; make it with start() or copy()")
-            setattr(self.sys, x.name, array.ctypes.data)
+            setattr(self.sys, x.name, address(array))
         self.arrays["stale"][0] = 1
         self.arrays["head"][0] = int(state.region.any())
         self.state = state
 
 
+def address(array: Any) -> int:
+    """Where an array's numbers are; ``array.ctypes`` makes an object each time."""
+    return int(array.__array_interface__["data"][0])
+
+
 def _pointer(array: Floats) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
+    return ctypes.c_void_p(address(array))
 
 
 def flat(system: System, t: Tables, watch: Watch) -> dict[str, Any]:

@@ -527,11 +527,13 @@ static void account(const Sys *y, const double *drive, int64_t steps, int64_t co
             given += 0.5 * (current + y->last_si[k * W + w]) * y->esign[k] * (y->sv[k * W + w] - y->source[k * W + w]);
             y->last_si[k * W + w] = current;
         }
+        double part[4] = {0.0, 0.0, 0.0, 0.0}; /* four sums, so that none waits for itself */
         for (int64_t k = 0; k < y->mr; k++) {
-            double v = (f[(int64_t)y->ra[k] * W + w] - f[(int64_t)y->rb[k] * W + w] - y->q[(int64_t)y->ra[k] * W + w]
-                        + y->q[(int64_t)y->rb[k] * W + w]) / c;
-            heat += y->rg[k * W + w] * c * v * v;
+            int64_t a = (int64_t)y->ra[k] * W + w, b = (int64_t)y->rb[k] * W + w;
+            double moved = f[a] - f[b] - y->q[a] + y->q[b];
+            part[k & 3] += y->rg[k * W + w] * moved * moved;
         }
+        heat = (part[0] + part[1] + part[2] + part[3]) / c;
         for (int64_t k = 0; k < y->mj; k++) {
             double v = y->v[0][k * W + w];
             quasi += v * (y->jcond[(y->region[k * W + w] * y->mj + k) * W + w] * v + y->w4[k * W + w]);

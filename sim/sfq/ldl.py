@@ -20,7 +20,10 @@ Floats: TypeAlias = NDArray[np.float64]
 
 
 FILL_FIRST = 1 << 40
-"""Above any level: unknowns with more than two neighbours wait, the fewest first."""
+"""Behind any stretch: unknowns with more than two neighbours wait, the fewest first."""
+
+STRETCH = 1024
+"""Unknowns, in the order of the deck, that are ordered among themselves."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,13 @@ def _eliminate(near: list[set[int]]) -> tuple[list[int], list[set[int]]]:
 
     ``level`` is the longest way of dependent columns to an unknown. Up to two neighbours cost no fill worth saving, and
     then the lowest level goes first: a chain is taken every second unknown at a time, not from its ends, so that the
-    sweeps do not wait for themselves (JTL of 100 junctions: 9 levels instead of 154, 25 % more entries).
+    sweeps do not wait for themselves (JTL of 100 junctions: 9 levels instead of 154, 25 % more entries). A long deck
+    is taken a stretch at a time, so that what belongs together stays together in memory.
     """
 
-    def rank(v: int) -> tuple[int, int]:
+    def rank(v: int) -> tuple[int, int, int]:
         degree = len(near[v])
-        return (level[v], degree) if degree <= 2 else (FILL_FIRST + degree, degree)
+        return (v // STRETCH, level[v], degree) if degree <= 2 else (FILL_FIRST, degree, level[v])
 
     level = [0] * len(near)
     heap = [(rank(v), v) for v in range(len(near))]

@@ -141,7 +141,7 @@ def aligned(shape: tuple[int, ...]) -> Floats:
     """Zeros that begin at a cache line: a row of corners then fills whole lines."""
     count = math.prod(shape)
     raw = np.zeros(count + 8)
-    skip = (-raw.ctypes.data % 64) // 8
+    skip = (-int(raw.__array_interface__["data"][0]) % 64) // 8
     return raw[skip : skip + count].reshape(shape)
 
 

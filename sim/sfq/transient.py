@@ -34,7 +34,8 @@ from sim.sfq.stored import stored_J
 from sim.sfq.system import build, waves
 
 Startup: TypeAlias = Literal["op", "josim", "none"]
-CHUNK_STEPS = 4096
+CHUNK_STEPS, CHUNK_WORK = 16384, 1 << 22
+"""Steps, and junctions times steps, between two calls of the progress: some tenths of a second at most."""
 EVENT_CAPACITY = 1 << 16
 
 Progress = Callable[[float], None]
@@ -281,9 +282,10 @@ class Run:
         """Run to the end; False if the step is too large and the whole run is to begin again."""
         josim = self.startup == "josim"
         at = -settle_steps(self.h) if josim else 0
+        most = max(CHUNK_STEPS // 32, min(CHUNK_STEPS, CHUNK_WORK // max(self.circuit.jj_count, 1)))
         while at < self.steps:
             end = 0 if at < 0 else self.steps
-            rows, status = self.ladder.steps(at, min(end - at, CHUNK_STEPS), stop_at_guard=josim)
+            rows, status = self.ladder.steps(at, min(end - at, most), stop_at_guard=josim)
             self.take_slips()
             if status == STEP_TOO_LARGE:
                 return False
