@@ -11,6 +11,7 @@ import pytest
 from pulse_cells import CELLS, PS, random_net
 
 from sim.sfq.constants import PHI0_WB
+from sim.sfq.philox import normal, philox, uniform
 from sim.sfq.pulse import (
     CellError,
     Netlist,
@@ -24,7 +25,6 @@ from sim.sfq.pulse import (
     run,
 )
 from sim.sfq.pulse.cells import Emission, Transition
-from sim.sfq.pulse.philox import normal, philox, uniform
 
 ENGINES = pytest.mark.parametrize("engine", [heap_engine, level_engine])
 

@@ -22,7 +22,7 @@ from sim.sfq.deck import load as load
 from sim.sfq.deck import loads as loads
 from sim.sfq.errors import DeckError as DeckError
 from sim.sfq.errors import DeckWarning as DeckWarning
-from sim.sfq.fast import engine as compiled  # noqa: F401
+from sim.sfq.fast import compiled as compiled
 from sim.sfq.output import TraceError as TraceError
 from sim.sfq.output import compare as compare
 from sim.sfq.output import read_csv as read_csv

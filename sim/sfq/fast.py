@@ -17,7 +17,7 @@ from sim.sfq.system import System
 from sim.sfq.tables import Tables, sizes, tables, work_space
 
 
-def engine(system: System, layout: Layout, watch: Watch, options: Options) -> Advance:
+def compiled(system: System, layout: Layout, watch: Watch, options: Options) -> Advance:
     """An engine for one system of 1 or ``native.LANES`` corners; the first call of all may build the kernel (1 s)."""
     library = native.library(system.corners) if system.corners in (1, native.LANES) else None
     if library is None:

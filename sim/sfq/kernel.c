@@ -71,30 +71,28 @@ int64_t kernel_width(void) { return W; }
 int64_t kernel_size(void) { return (int64_t)sizeof(Sys); }
 
 /* sin(x) below 1e8 rad to 1e-15: reduced by pi in two parts, Taylor to the 19th power; no branch. */
-static void sine(int64_t m, Number x, Out out) {
+static inline vec sine(vec x) {
     const double big = 6755399441055744.0;
-    for (int64_t k = 0; k < m; k++) {
-        double turns = (x[k] * 0.31830988618379067154 + big) - big;
-        double r = (x[k] - turns * 3.1415926218032837) - turns * 3.178650954705639e-08;
-        double z = r * r, p = -1.0 / 121645100408832000.0;
-        p = p * z + 1.0 / 355687428096000.0;
-        p = p * z - 1.0 / 1307674368000.0;
-        p = p * z + 1.0 / 6227020800.0;
-        p = p * z - 1.0 / 39916800.0;
-        p = p * z + 1.0 / 362880.0;
-        p = p * z - 1.0 / 5040.0;
-        p = p * z + 1.0 / 120.0;
-        p = p * z - 1.0 / 6.0;
-        double half = 0.5 * turns, odd = half - ((half + big) - big);
-        out[k] = (1.0 - 8.0 * odd * odd) * (r + r * z * p);
-    }
+    vec turns = (x * 0.31830988618379067154 + big) - big;
+    vec r = (x - turns * 3.1415926218032837) - turns * 3.178650954705639e-08;
+    vec z = r * r, p = z * (-1.0 / 121645100408832000.0) + 1.0 / 355687428096000.0;
+    p = p * z - 1.0 / 1307674368000.0;
+    p = p * z + 1.0 / 6227020800.0;
+    p = p * z - 1.0 / 39916800.0;
+    p = p * z + 1.0 / 362880.0;
+    p = p * z - 1.0 / 5040.0;
+    p = p * z + 1.0 / 120.0;
+    p = p * z - 1.0 / 6.0;
+    vec half = turns * 0.5, odd = half - ((half + big) - big);
+    return (1.0 - 8.0 * odd * odd) * (r + r * z * p);
 }
 
 static void supercurrent(const Sys *y, Number x, Out out) {
-    int64_t m = y->mj * W;
     if (y->plain) {
-        sine(m, x, out);
-        for (int64_t k = 0; k < m; k++) out[k] *= y->jamp[k];
+        const vec *restrict angle = (const vec *)x, *restrict amp = (const vec *)y->jamp;
+        vec *restrict to = (vec *)out;
+        const int64_t m = y->mj * NV;
+        for (int64_t k = 0; k < m; k++) to[k] = amp[k] * sine(angle[k]);
         return;
     }
     for (int64_t k = 0; k < y->mj; k++) LANE {
@@ -316,22 +314,6 @@ static void scatter(Index ia, Index ib, int64_t m, const double *g, const double
 }
 
 #if W > 1
-static inline vec vsine(vec x) {
-    const double big = 6755399441055744.0;
-    vec turns = (x * 0.31830988618379067154 + big) - big;
-    vec r = (x - turns * 3.1415926218032837) - turns * 3.178650954705639e-08;
-    vec z = r * r, p = z * (-1.0 / 121645100408832000.0) + 1.0 / 355687428096000.0;
-    p = p * z - 1.0 / 1307674368000.0;
-    p = p * z + 1.0 / 6227020800.0;
-    p = p * z - 1.0 / 39916800.0;
-    p = p * z + 1.0 / 362880.0;
-    p = p * z - 1.0 / 5040.0;
-    p = p * z + 1.0 / 120.0;
-    p = p * z - 1.0 / 6.0;
-    vec half = turns * 0.5, odd = half - ((half + big) - big);
-    return (1.0 - 8.0 * odd * odd) * (r + r * z * p);
-}
-
 /* predict, supercurrent and the junctions' part of gather in one pass, for sines below the gap. Returns 0 where that
    is not so, or where a corner breaks the guard: then the passes apart do the step. */
 static int junctions(const Sys *y, int guard) {
@@ -348,7 +330,7 @@ static int junctions(const Sys *y, int guard) {
         VEC {
             vec old = qa[v] - qb[v], v0 = 2.5 * v1[v] - 2.0 * v2[v] + 0.5 * v3[v], phi0 = old + c * v0, d = phi0 - jp[v];
             odd |= (d > limit[v]) | (d < -limit[v]) | (v0 >= low) | (v0 <= -low);
-            i[v] = g[v] * old - (amp[v] * vsine(phi0 - phi) - c1[v] * v1[v] + c2[v] * v2[v]);
+            i[v] = g[v] * old - (amp[v] * sine(phi0 - phi) - c1[v] * v1[v] + c2[v] * v2[v]);
         }
         VEC ba[v] += i[v];
         VEC bb[v] -= i[v];

@@ -7,6 +7,8 @@ in kernel.c.
 from __future__ import annotations
 
 import math
+from collections import namedtuple
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numba
@@ -18,117 +20,31 @@ from sim.sfq.constants import SIGMA_VS
 from sim.sfq.layout import Layout
 from sim.sfq.state import DONE, GUARD_RAD, NOT_SPD, STEP_TOO_LARGE, Advance, Drive, Events, Options, State, Watch
 from sim.sfq.system import System
-from sim.sfq.tables import tables, work_space
+from sim.sfq.tables import Tables, tables, work_space
 
 PI_HIGH = 3.1415926218032837
 PI_LOW = 3.178650954705639e-08
 """pi in two parts: the first has 26 bits, so that its product with a count below 2^27 is exact."""
 
 
-class Net(NamedTuple):
-    """``Sys`` of kernel.c but the matrix, the state and the work space; see ``System``."""
-
-    n: int
-    row: Ints
-    ra: Ints
-    rb: Ints
-    rg: Floats
-    ca: Ints
-    cb: Ints
-    cg: Floats
-    ja: Ints
-    jb: Ints
-    jg: Floats
-    jcond: Floats
-    jit: Floats
-    jamp: Floats
-    c_2h: Floats
-    c_h2: Floats
-    v_low: Floats
-    v_high: Floats
-    phi: Floats
-    cpr: Floats
-    gap: Floats
-    transparency: Floats
-    ta: Ints
-    tb: Ints
-    tg: Floats
-    t_steps: Ints
-    t_frac: Floats
-    fa: Ints
-    fb: Ints
-    fwave: Ints
-    fscale: Floats
-    ep: Ints
-    ec: Ints
-    esign: Floats
-    ephase: Ints
-    ewave: Ints
-    escale: Floats
-    oa: Ints
-    ob: Ints
-    h: float
-    plain: bool
+def _tuple(name: str, names: list[str]) -> Any:
+    """What numba takes for a dataclass: a named tuple of some of its fields."""
+    made = namedtuple(name, names)  # type: ignore[misc]  # mypy wants the names written out, which is the point
+    made.__module__ = __name__
+    return made
 
 
-class Matrix(NamedTuple):
-    """Places in the factored matrix; see ``tables.Tables``."""
+NOT_ARRAYS = ("corners", "static", "border", "pair_column", "pair_row", "pair_at", "bwork", "pair_l", "w5")
+"""Fields that this kernel does without."""
 
-    base: Floats
-    start: Ints
-    rows: Ints
-    first: Ints
-    targets: Ints
-    slots: Ints
-    fold_row: Ints
-    fold_j: Ints
-    fold_value: Floats
-    need_i: Ints
-    need_j: Ints
-    need_value: Floats
-    touch: Ints
-
-
-class Past(NamedTuple):
-    """``State`` as a tuple."""
-
-    f: Floats
-    jp: Floats
-    jv: Floats
-    region: Ints
-    turns: Floats
-    slips: Ints
-    tw: Floats
-    source: Floats
-    last_fp: Floats
-    last_fi: Floats
-    last_si: Floats
-    work: Floats
-    tripped: Ints
-
-
-class Work(NamedTuple):
-    """Work space; see ``tables.work_space``."""
-
-    factors: Floats
-    b: Floats
-    b0: Floats
-    q: Floats
-    qc: Floats
-    s: Floats
-    need: Floats
-    sv: Floats
-    w0: Floats
-    w1: Floats
-    w2: Floats
-    w3: Floats
-    w4: Floats
-    y: Floats
-    tline: Floats
-    z: Floats
-    sinv: Floats
-    stale: Ints
-    head: Ints
+Net = _tuple("Net", [x.name for x in fields(System) if x.name not in NOT_ARRAYS])
+Matrix = _tuple("Matrix", [x.name for x in fields(Tables) if x.name not in NOT_ARRAYS])
+Past = _tuple("Past", [x.name for x in fields(State)])
+WORK = (
+    "factors", "b", "b0", "q", "qc", "s", "need", "sv", "w0", "w1", "w2", "w3", "w4", "y", "tline", "z", "sinv",
+    "stale", "head",
+)  # fmt: skip
+Work = _tuple("Work", list(WORK))
 
 
 class Slips(NamedTuple):
@@ -205,7 +121,7 @@ def _supercurrent(
             out[k, w] = jamp[k, w] * wave
 
 
-def _factor(net: Net, t: Matrix, region: Ints, v: Floats) -> int:
+def _factor(net: Any, t: Any, region: Ints, v: Floats) -> int:
     n, corners = net.n, v.shape[1]
     _copy(v, t.base)
     for k in range(region.shape[0]):
@@ -246,7 +162,7 @@ def _sweep(n: int, start: Ints, rows: Ints, v: Floats, b: Floats, f: Floats) -> 
                 f[k, w] -= v[n + p, w] * f[r, w]
 
 
-def _border(net: Net, t: Matrix, edge: Border, work: Work) -> int:
+def _border(net: Any, t: Any, edge: Border, work: Any) -> int:
     n, m = net.n, edge.d.shape[0]
     for col in range(m):
         _fill(work.b0, 0.0)
@@ -309,7 +225,7 @@ def _copy(out: Floats, value: Floats) -> None:
             out[k, w] = value[k, w]
 
 
-def _predict(net: Net, st: Past, work: Work, guard: bool) -> bool:
+def _predict(net: Any, st: Any, work: Any, guard: bool) -> bool:
     c = 2.0 * net.h / (3.0 * SIGMA_VS)
     broken = False
     for k in range(net.ja.shape[0]):
@@ -335,7 +251,7 @@ def _predict(net: Net, st: Past, work: Work, guard: bool) -> bool:
     return broken
 
 
-def _past(st: Past, work: Work) -> None:
+def _past(st: Any, work: Any) -> None:
     f = st.f
     for k in range(work.q.shape[0]):
         for w in range(work.q.shape[1]):
@@ -354,7 +270,7 @@ def _scatter(a: Ints, b: Ints, g: Floats, q: Floats, into: Floats) -> None:
             into[b[k], w] -= current
 
 
-def _gather(net: Net, st: Past, work: Work, waves: Floats, own: Floats, i: int) -> None:
+def _gather(net: Any, st: Any, work: Any, waves: Floats, own: Floats, i: int) -> None:
     b = work.b
     _fill(b, 0.0)
     for k in range(net.ja.shape[0]):
@@ -377,7 +293,7 @@ def _gather(net: Net, st: Past, work: Work, waves: Floats, own: Floats, i: int) 
             b[net.ob[k], w] += own[i, k, w]
 
 
-def _lines_in(net: Net, st: Past, work: Work, i: int) -> None:
+def _lines_in(net: Any, st: Any, work: Any, i: int) -> None:
     c, depth = 2.0 * net.h / (3.0 * SIGMA_VS), st.tw.shape[0]
     _scatter(net.ta, net.tb, net.tg, work.q, work.b)
     for k in range(net.ta.shape[0]):
@@ -389,7 +305,7 @@ def _lines_in(net: Net, st: Past, work: Work, i: int) -> None:
             work.b[net.tb[k], w] -= net.tg[k, w] * c * e
 
 
-def _lines_out(net: Net, st: Past, work: Work, i: int, f: Floats) -> None:
+def _lines_out(net: Any, st: Any, work: Any, i: int, f: Floats) -> None:
     c, depth = 2.0 * net.h / (3.0 * SIGMA_VS), st.tw.shape[0]
     for k in range(net.ta.shape[0]):
         a, b = net.ta[k], net.tb[k]
@@ -399,9 +315,7 @@ def _lines_out(net: Net, st: Past, work: Work, i: int, f: Floats) -> None:
             work.tline[k, w] = (v - e) * net.tg[k, w] * c
 
 
-def _solve(
-    net: Net, t: Matrix, edge: Border, work: Work, st: Past, waves: Floats, own: Floats, i: int, f: Floats
-) -> None:
+def _solve(net: Any, t: Any, edge: Border, work: Any, st: Any, waves: Floats, own: Floats, i: int, f: Floats) -> None:
     n, s, b, c = net.n, work.s, work.b, 2.0 * net.h / (3.0 * SIGMA_VS)
     corners = b.shape[1]
     for k in range(net.ec.shape[0]):
@@ -437,7 +351,7 @@ def _solve(
             f[k, w] = (f[r, w] if r < n else 0.0) + s[k, w]
 
 
-def _bordered(net: Net, edge: Border, work: Work, f: Floats) -> None:
+def _bordered(net: Any, edge: Border, work: Any, f: Floats) -> None:
     n, m = net.n, edge.d.shape[0]
     for w in range(f.shape[1]):
         e = np.zeros(m)
@@ -458,7 +372,7 @@ def _bordered(net: Net, edge: Border, work: Work, f: Floats) -> None:
                 f[k, w] -= work.z[r, k, w] * work.y[r, w]
 
 
-def _source_currents(net: Net, t: Matrix, edge: Border, work: Work, st: Past, f: Floats) -> None:
+def _source_currents(net: Any, t: Any, edge: Border, work: Any, st: Any, f: Floats) -> None:
     need, n = work.need, net.n
     corners = f.shape[1]
     for k in range(n, need.shape[0]):
@@ -485,7 +399,7 @@ def _source_currents(net: Net, t: Matrix, edge: Border, work: Work, st: Past, f:
             need[net.ep[k], w] += need[net.ec[k], w]
 
 
-def _account(net: Net, work: Work, st: Past, waves: Floats, own: Floats, col: int, i: int, f: Floats) -> None:
+def _account(net: Any, work: Any, st: Any, waves: Floats, own: Floats, col: int, i: int, f: Floats) -> None:
     c, feeds = 2.0 * net.h / (3.0 * SIGMA_VS), net.fa.shape[0]
     for w in range(f.shape[1]):
         fed, given, heat, quasi = 0.0, 0.0, 0.0, 0.0
@@ -517,7 +431,7 @@ def _account(net: Net, work: Work, st: Past, waves: Floats, own: Floats, col: in
             st.work[3, w] += quasi * net.h
 
 
-def _shift(net: Net, work: Work, st: Past, i: int, f: Floats, slips: Slips) -> None:
+def _shift(net: Any, work: Any, st: Any, i: int, f: Floats, slips: Slips) -> None:
     rate = 3.0 * SIGMA_VS / (2.0 * net.h)
     for k in range(net.ja.shape[0]):
         for w in range(f.shape[1]):
@@ -531,7 +445,7 @@ def _shift(net: Net, work: Work, st: Past, i: int, f: Floats, slips: Slips) -> N
             st.jp[k, w] = phase
 
 
-def _slip(net: Net, st: Past, k: int, w: int, i: int, x: float, before: float, slips: Slips) -> None:
+def _slip(net: Any, st: Any, k: int, w: int, i: int, x: float, before: float, slips: Slips) -> None:
     turns, old = math.floor(x * (0.5 / math.pi) + 0.5), st.turns[k, w]
     if turns == old:
         return
@@ -544,7 +458,7 @@ def _slip(net: Net, st: Past, k: int, w: int, i: int, x: float, before: float, s
     st.turns[k, w] = turns
 
 
-def _record(net: Net, watch: Watch, work: Work, st: Past, f: Floats, out: Floats) -> None:
+def _record(net: Any, watch: Watch, work: Any, st: Any, f: Floats, out: Floats) -> None:
     c = 2.0 * net.h / (3.0 * SIGMA_VS)
     for w in range(f.shape[1]):
         at = 0
@@ -566,7 +480,7 @@ def _record(net: Net, watch: Watch, work: Work, st: Past, f: Floats, out: Floats
             at += 1
 
 
-def _correct(net: Net, work: Work, f: Floats, used: Floats) -> None:
+def _correct(net: Any, work: Any, f: Floats, used: Floats) -> None:
     for k in range(net.ja.shape[0]):
         for w in range(f.shape[1]):
             work.w2[k, w] = f[net.ja[k], w] - f[net.jb[k], w] - net.phi[k]
@@ -581,7 +495,7 @@ def _correct(net: Net, work: Work, f: Floats, used: Floats) -> None:
 
 
 def _run(
-    net: Net, t: Matrix, edge: Border, work: Work, st: Past, watch: Watch, slips: Slips, waves: Floats, own: Floats,
+    net: Any, t: Any, edge: Border, work: Any, st: Any, watch: Watch, slips: Slips, waves: Floats, own: Floats,
     record: Floats, first: int, guard_from: float, corrector: int, account: bool,
 ) -> tuple[int, int]:  # fmt: skip
     """``Advance`` for these tables; see ``state.Advance`` and ``kernel_run`` in kernel.c."""

@@ -14,7 +14,7 @@ from sim.sfq.circuit import Circuit, Floats, Ints
 from sim.sfq.corners import Corners, one, repeated
 from sim.sfq.deck import Tran
 from sim.sfq.errors import NOWHERE, DeckError
-from sim.sfq.fast import engine
+from sim.sfq.fast import compiled
 from sim.sfq.layout import Layout
 from sim.sfq.native import LANES
 from sim.sfq.noise import thermal
@@ -88,7 +88,7 @@ class _Block:
         self.probes: list[list[Probe]] = []
         watch = self.watch()
         self.width = watch.width
-        self.advance = engine(self.system, job.layout, watch, Options(0, job.energy))
+        self.advance = compiled(self.system, job.layout, watch, Options(0, job.energy))
         self.buffer = events(max(1 << 16, 4 * LANES * len(job.circuit.junctions)))
         self.shapes: list[Shape] = list(waves(job.circuit))
         self.own: list[tuple[Shape, ...]] = own_shapes(job.circuit, self.wide)

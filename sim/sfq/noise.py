@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sim.sfq import native
 from sim.sfq.circuit import Circuit, Floats, Ints
@@ -103,47 +102,13 @@ def thermal(circuit: Circuit, corners: Corners | None, seed: int) -> Noise | Non
 def normals(seed: int, ids: Ints, elements: Ints, first: int, count: int) -> Floats:
     """Standard normals (count, elements, ids) of cells ``first`` on: by counter, four a block of four cells."""
     low, high = first >> 2, (first + count + 3) >> 2
+    blocks = np.empty(((high - low) * 4, len(elements), len(ids)))
+    ids, elements = np.ascontiguousarray(ids), np.ascontiguousarray(elements)
     library = native.library(1)
     if library is None:
-        blocks = _normals_numpy(seed, ids, elements, low, high - low)
+        from sim.sfq.philox import fill_normals  # numba, only where there is no compiler
+
+        fill_normals(np.uint64(seed), ids, elements, low, blocks)
     else:
-        blocks = np.empty(((high - low) * 4, len(elements), len(ids)))
-        ids, elements = np.ascontiguousarray(ids), np.ascontiguousarray(elements)
         native.fill_normals(library, seed, ids, elements, low, high - low, blocks)
     return blocks[first - 4 * low : first - 4 * low + count]
-
-
-_M0, _M1, _W0, _W1 = (np.uint64(x) for x in (0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85))
-_LOW = np.uint64(0xFFFFFFFF)
-Words = NDArray[np.uint64]
-
-
-def philox(counter: tuple[Words, Words, Words, Words], key: tuple[Words, Words]) -> tuple[Words, Words, Words, Words]:
-    """Philox 4x32-10: four words of 32 bits from a counter of four and a key of two (Salmon et al., SC11)."""
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(10):
-        p0, p1 = c0 * _M0, c2 * _M1
-        c0, c1, c2, c3 = (p1 >> np.uint64(32)) ^ c1 ^ k0, p1 & _LOW, (p0 >> np.uint64(32)) ^ c3 ^ k1, p0 & _LOW
-        k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
-    return c0, c1, c2, c3
-
-
-def _normals_numpy(seed: int, ids: Ints, elements: Ints, low: int, blocks: int) -> Floats:
-    """The same numbers as the kernel's, by Box and Muller from pairs of words."""
-    block = (np.arange(low, low + blocks, dtype=np.int64).astype(np.uint64))[:, None, None]
-    shape = (blocks, len(elements), len(ids))
-    element = elements.astype(np.uint64)[None, :, None]
-    high = np.uint64(seed >> 32 & 0xFFFFFFFF)
-    words = [np.broadcast_to(x, shape) for x in (block & _LOW, block >> np.uint64(32), element, high)]
-    key = (
-        np.broadcast_to(np.uint64(seed & 0xFFFFFFFF), shape),
-        np.broadcast_to(ids.astype(np.uint64)[None, None, :], shape),
-    )
-    a = philox((words[0], words[1], words[2], words[3]), key)
-    u = [(w.astype(np.float64) + 0.5) * 2.0**-32 for w in a]
-    out = np.empty((blocks, 4, len(elements), len(ids)))
-    for k in (0, 2):
-        radius, angle = np.sqrt(-2.0 * np.log(u[k])), 2.0 * np.pi * u[k + 1]
-        out[:, k], out[:, k + 1] = radius * np.cos(angle), radius * np.sin(angle)
-    return out.reshape(4 * blocks, len(elements), len(ids))

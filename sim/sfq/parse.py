@@ -97,6 +97,7 @@ class _Parser:
         if "SPREAD" in noise:
             deck.spread = spreads(noise["SPREAD"], scope)
         for parser, into, line in self.later:
+            # mypy does not type a lambda's default
             into.append(parser(line, lambda t, line=line: scope.evaluate(t, line.where, line.text)))  # type: ignore[misc]
 
     def subckt(self, line: Line) -> None:
@@ -188,13 +189,13 @@ class _Parser:
         self.later.append((asked.parse_iv, self.deck.asked.iv, line))  # type: ignore[arg-type]  # a list of its own kind
 
     def margin(self, line: Line) -> None:
-        self.later.append((asked.parse_margin, self.deck.asked.margins, line))  # type: ignore[arg-type]
+        self.later.append((asked.parse_margin, self.deck.asked.margins, line))  # type: ignore[arg-type]  # a list of its own kind
 
     def mc(self, line: Line) -> None:
-        self.later.append((asked.parse_mc, self.deck.asked.mc, line))  # type: ignore[arg-type]
+        self.later.append((asked.parse_mc, self.deck.asked.mc, line))  # type: ignore[arg-type]  # a list of its own kind
 
     def measure(self, line: Line) -> None:
-        self.later.append((asked.parse_measure, self.deck.asked.measures, line))  # type: ignore[arg-type]
+        self.later.append((asked.parse_measure, self.deck.asked.measures, line))  # type: ignore[arg-type]  # a list of its own kind
 
     def op(self, line: Line) -> None:
         self.deck.asked.op.append(asked.parse_op(line))

@@ -20,7 +20,7 @@ from sim.sfq.constants import PHI0_WB
 from sim.sfq.corners import Corners
 from sim.sfq.deck import Deck, Tran
 from sim.sfq.errors import NOWHERE, DeckError, DeckWarning
-from sim.sfq.fast import engine as compiled
+from sim.sfq.fast import compiled
 from sim.sfq.ladder import MAX_HALVINGS, Ladder
 from sim.sfq.layout import Layout
 from sim.sfq.noise import thermal

@@ -85,6 +85,7 @@ class Bench:
         """One corner a train; ``corners`` may scale elements, of the same count."""
         factors = {} if corners is None else {k: v for k, v in vars(corners).items() if k not in ("count", "shapes")}
         every = Corners(len(trains), shapes=self.shapes(trains), **factors)
+        # the options are batch's own, checked there
         return batch(self.circuit, every, h=STEP_S, t_stop=t_stop, watch=self.watch, **options)  # type: ignore[arg-type]
 
 

@@ -89,7 +89,7 @@ class Machine:
                     return (*word, on)
                 if (u, v) not in seen:
                     seen.add((u, v))
-                    queue.append((u, v, (*word, on)))  # type: ignore[arg-type]
+                    queue.append((u, v, (*word, on)))  # type: ignore[arg-type]  # a word is a tuple of any length
         raise ValueError(f"{self.name}: states '{a}' and '{b}' answer alike for ever; make them one")
 
 

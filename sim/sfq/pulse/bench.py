@@ -215,6 +215,7 @@ def tour(cell: PulseCell) -> list[tuple[str, str]]:
     for _ in range(2):
         for state in cell.states:
             for on in cell.inputs:
+                # mypy does not type a lambda's default
                 for step in word_to(cell, here, lambda s, i, want=(state, on): (s, i) == want):  # type: ignore[misc]
                     out.append((here, step))
                     here = at[here, step].to

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sim.sfq.philox import compiled
 from sim.sfq.pulse.kernel import CAME, MOST_OUT, STOPPED, pop, push, react, wake
-from sim.sfq.pulse.philox import compiled
 
 DONE, GROW, VIOLATED = 0, 1, 2
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sim.sfq.pulse.philox import CHANCE, FATE, JITTER, compiled, normal, uniform
+from sim.sfq.philox import CHANCE, FATE, JITTER, compiled, normal, uniform
 
 NEVER = -(2**61)
 MEALY, SOMA = 0, 1

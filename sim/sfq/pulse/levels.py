@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from sim.sfq.philox import compiled
 from sim.sfq.pulse.kernel import CAME, STOPPED, pop, push, react, wake
-from sim.sfq.pulse.philox import compiled
 
 FEW = 4
 """Up to so many inputs, looking at each for the earliest is faster than a heap."""

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
+from sim.sfq.philox import compiled
 from sim.sfq.pulse.bench import junction_level
 from sim.sfq.pulse.cells import PulseCell, SomaRow
 from sim.sfq.pulse.netlist import Netlist
-from sim.sfq.pulse.philox import compiled
 from sim.sfq.pulse.tables import Floats
 
 STOP_S = 3e-9

@@ -49,3 +49,19 @@ def normal(seed: Any, instance: Any, pulse: Any, purpose: Any) -> Any:
     u = (np.float64(a >> np.uint64(11)) + 1.0) * 2.0**-53
     turn = np.float64(b >> np.uint64(11)) * 2.0**-53
     return math.sqrt(-2.0 * math.log(u)) * math.cos(2.0 * math.pi * turn)
+
+
+@compiled
+def fill_normals(seed: Any, ids: Any, elements: Any, low: Any, out: Any) -> None:
+    """``kernel_normals`` of kernel.c: ``out`` (4 blocks, elements, ids), a block from one counter, four normals."""
+    tail = np.float64(2.0**-32)
+    for block in range(out.shape[0] // 4):
+        for e in range(elements.shape[0]):
+            for j in range(ids.shape[0]):
+                key = (seed & LOW) | (np.uint64(ids[j]) << HALF)
+                pair = philox(key, np.uint64(low + block), np.uint64(elements[e]) | ((seed >> HALF) << HALF))
+                for k in range(2):
+                    u, v = np.float64(pair[k] & LOW), np.float64(pair[k] >> HALF)
+                    radius, angle = math.sqrt(-2.0 * math.log((u + 0.5) * tail)), 2.0 * math.pi * (v + 0.5) * tail
+                    out[4 * block + 2 * k, e, j] = radius * math.cos(angle)
+                    out[4 * block + 2 * k + 1, e, j] = radius * math.sin(angle)
