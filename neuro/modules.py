@@ -19,26 +19,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from neuro.neuron import Law, Rate
-from neuro.surrogate import ATan, Surrogate
+from neuro.neuron import Charge, Law, Leaky, NoLeak, Rate
+from neuro.surrogate import ATan, Normalised, Surrogate
 
 ModuleState: TypeAlias = Any
 """None, a tuple of tensors, or a list of these."""
 
-TIMELESS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool1d, nn.AvgPool2d, nn.MaxPool2d, nn.Identity, nn.ReLU)
+TIMELESS = (
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d, nn.Identity, nn.ReLU,
+)  # fmt: skip
 """Layers whose answer to a step depends neither on other steps nor on chance: K steps may share one call."""
 
 
 class Spiking(nn.Module):
     """A population under one :class:`neuro.neuron.Law`: ``forward(x, state) -> (s, state)``, shapes as ``x``.
 
-    ``surrogate`` gives the backward slope and does not touch the forward value.
+    ``surrogate`` gives the backward slope and does not touch the forward value. ``detach_reset``: the reset takes the
+    spike as a constant in the backward pass.
     """
 
-    def __init__(self, law: Law | None = None, surrogate: Surrogate | None = None) -> None:
+    def __init__(
+        self, law: Law | None = None, surrogate: Surrogate | None = None, *, detach_reset: bool = False
+    ) -> None:
         super().__init__()
         self._law = Law() if law is None else law
         self.surrogate = ATan() if surrogate is None else surrogate
+        self.detach_reset = detach_reset
 
     @property
     def law(self) -> Law:
@@ -54,7 +60,7 @@ class Spiking(nn.Module):
         law = self.stepping_law()
         if state is None:
             state = law.initial(torch.zeros_like(x, requires_grad=False))
-        return law.step(state, x, self.surrogate.of(law))
+        return law.step(state, x, self.surrogate.of(law), Tensor.detach if self.detach_reset else None)
 
     def extra_repr(self) -> str:
         return f"{self.law}, {self.surrogate}"
@@ -92,6 +98,158 @@ class ParametricSpiking(Spiking):
         """The law with the rate as a tensor, so that its gradient flows."""
         tensor: Any = self.w.sigmoid()
         return replace(self._law, charge=_TensorRate(tensor, self._start.decay_input, self._start.rest))
+
+
+@dataclass(frozen=True)
+class _TensorLeaky(Leaky):
+    """:class:`Leaky` with a tensor in training."""
+
+    def __post_init__(self) -> None:
+        """No check: :meth:`LearnedSpiking.after_step` keeps it in its range."""
+
+
+@dataclass(frozen=True)
+class _TensorLaw(Law):
+    """:class:`Law` with tensors in training."""
+
+    def __post_init__(self) -> None:
+        """No check: :meth:`LearnedSpiking.after_step` keeps the threshold positive."""
+
+
+class LearnedSpiking(Spiking):
+    """A population with one trainable leak and one trainable threshold: DIET-SNN and IIR-SNN.
+
+        u[t] = k v[t-1] + I[t];   z = u / V - 1;   o = H(u > V);   v[t] = u - V H(u > V)     (H of the reset constant)
+        do/dz = 0.3 max(0, 1 - |z|)
+
+    ``law.charge`` must be :class:`Leaky`, ``law`` says where training starts. Source: Chowdhury, Rathi, Roy 2021,
+    arXiv 2110.05929; the guard ``V >= 1e-3`` is ours, for z divides by V. Errors: ``ValueError`` for another charge.
+    """
+
+    MIN_THRESHOLD = 1e-3
+
+    def __init__(
+        self, law: Law | None = None, surrogate: Surrogate | None = None, *, detach_reset: bool = True
+    ) -> None:
+        law = law or Law(Leaky(1.0), reset="subtract", fires=">")
+        if not isinstance(law.charge, Leaky):
+            raise ValueError(f"LearnedSpiking.law: charge must be Leaky, got {law.charge}")
+        super().__init__(law, surrogate or Normalised(), detach_reset=detach_reset)
+        self.leak = nn.Parameter(torch.tensor(law.charge.beta))
+        self.threshold = nn.Parameter(torch.tensor(law.threshold))
+
+    @property
+    def law(self) -> Law:
+        """The law as trained."""
+        beta = min(1.0, max(0.0, float(self.leak.detach())))
+        return replace(self._law, charge=Leaky(beta), threshold=float(self.threshold.detach()))
+
+    def stepping_law(self) -> Law:
+        """The law with leak and threshold as tensors, so that their gradients flow."""
+        leak: Any = self.leak
+        threshold: Any = self.threshold
+        held = self._law
+        return _TensorLaw(_TensorLeaky(leak), threshold, held.reset, held.v_reset, held.fires)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Leak into [0, 1], threshold to 1e-3 at least; the training loop calls it after each optimizer step."""
+        self.leak.clamp_(0.0, 1.0)
+        self.threshold.clamp_(min=self.MIN_THRESHOLD)
+
+
+class Integrating(nn.Module):
+    """A readout that does not spike: ``h = charge(v[t-1], x[t]); v[t] = h; y[t] = v[t]``, v begins at 0.
+
+    ``export.network.Integrator`` is its node. Errors: ``ValueError`` for a charge with a rest.
+    """
+
+    def __init__(self, charge: Charge | None = None) -> None:
+        super().__init__()
+        self.charge = NoLeak() if charge is None else charge
+        if getattr(self.charge, "rest", 0.0):
+            raise ValueError(f"Integrating.charge: rest must be 0, got {self.charge}")
+
+    def forward(self, x: Tensor, state: ModuleState = None) -> tuple[Tensor, ModuleState]:
+        """``x, state (N, ...) -> v, state``."""
+        if state is None:
+            state = (torch.zeros_like(x),) * self.charge.states
+        state = self.charge.charge(state, x)
+        return state[0], state
+
+    def extra_repr(self) -> str:
+        return str(self.charge)
+
+
+class HeldDropout(nn.Module):
+    """Dropout whose mask is drawn at the first step of a sample and held over all others; identity in evaluation.
+
+    ``y[t] = x[t] m / (1 - p)``, ``m ~ Bernoulli(1 - p)``; the state is ``m / (1 - p)``. SLTT, IIR-SNN and
+    DCLS-Delays all train with it. Errors: ``ValueError`` for p outside [0, 1).
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        if not 0.0 <= p < 1.0:
+            raise ValueError(f"HeldDropout.p: must be in [0, 1), got {p}")
+        self.p = p
+
+    def forward(self, x: Tensor, state: ModuleState = None) -> tuple[Tensor, ModuleState]:
+        """``x (N, ...)``; state None draws anew."""
+        if not self.training or not self.p:
+            return x, None
+        if state is None:
+            state = nn.functional.dropout(torch.ones_like(x), self.p)
+        return x * state, state
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+class ChunkNorm1d(nn.BatchNorm1d):
+    """BatchNorm whose training statistics are over all steps handed in at once, T N of them, as DCLS-Delays has it."""
+
+
+class ChunkNorm2d(nn.BatchNorm2d):
+    """BatchNorm whose training statistics are over all steps handed in at once, T N of them."""
+
+
+class FrozenNorm1d(nn.BatchNorm1d):
+    """BatchNorm that normalises with its running statistics in training too; weight and bias learn."""
+
+    def train(self, mode: bool = True) -> FrozenNorm1d:
+        """Stays in evaluation mode."""
+        return super().train(False)
+
+
+class FrozenNorm2d(nn.BatchNorm2d):
+    """As :class:`FrozenNorm1d`."""
+
+    def train(self, mode: bool = True) -> FrozenNorm2d:
+        """Stays in evaluation mode."""
+        return super().train(False)
+
+
+NORM_MODES: dict[str, dict[type[nn.Module], type[nn.Module]]] = {
+    "per_step": {nn.BatchNorm1d: nn.BatchNorm1d, nn.BatchNorm2d: nn.BatchNorm2d},
+    "chunk": {nn.BatchNorm1d: ChunkNorm1d, nn.BatchNorm2d: ChunkNorm2d},
+    "frozen": {nn.BatchNorm1d: FrozenNorm1d, nn.BatchNorm2d: FrozenNorm2d},
+}
+"""How a BatchNorm takes its statistics in training: each step's (SLTT's reference), those of all steps, none."""
+
+
+def norm_mode(model: nn.Module, mode: str) -> None:
+    """Make every BatchNorm of ``model`` one of ``mode``; weights and statistics stay.
+
+    Errors: ``ValueError`` for a mode that is not in :data:`NORM_MODES`.
+    """
+    if mode not in NORM_MODES:
+        raise ValueError(f"norm_mode: {mode!r} is none of {', '.join(NORM_MODES)}")
+    for module in model.modules():
+        base = next((b for b in NORM_MODES[mode] if isinstance(module, b)), None)
+        if base is not None:
+            module.__class__ = NORM_MODES[mode][base]
+            module.train(model.training)
 
 
 class Recurrent(nn.Module):
@@ -146,17 +304,23 @@ def steps(
     x: Tensor,
     state: ModuleState = None,
     *,
-    carry: Callable[[ModuleState], ModuleState] | None = None,
+    detached: bool = False,
 ) -> tuple[Tensor, ModuleState]:
-    """K steps: ``x (K, N, ...) -> (y (K, N, ...), state)``. ``carry`` is applied to each state passed on."""
+    """K steps: ``x (K, N, ...) -> (y (K, N, ...), state)``. ``detached``: states are passed on without history.
+
+    A module with ``forward_steps(x, state, detached)`` takes all K at once and may return another number of steps.
+    """
     if isinstance(module, nn.Sequential):
-        return _chain(module, x, state, lambda m, x, s: steps(m, x, s, carry=carry))
+        return _chain(module, x, state, lambda m, x, s: steps(m, x, s, detached=detached))
+    if hasattr(module, "forward_steps"):
+        y, state = module.forward_steps(x, state, detached)
+        return y, state
     if _timeless(module):
         return module(x.flatten(0, 1)).unflatten(0, x.shape[:2]), None
     out = []
     for now in x:
         y, state = step(module, now, state)
-        state = state if carry is None else carry(state)
+        state = detach(state) if detached else state
         out.append(y)
     return torch.stack(out), state
 
@@ -177,7 +341,8 @@ def detach(state: ModuleState) -> ModuleState:
 
 def takes_state(module: nn.Module) -> bool:
     """Whether ``module(x, state) -> (y, state)`` is its contract, as it is here and of what ``to_torch`` makes."""
-    return isinstance(module, Spiking | Stack | Recurrent) or bool(getattr(module, "explicit_state", False))
+    own = Spiking | Stack | Recurrent | Integrating | HeldDropout
+    return isinstance(module, own) or bool(getattr(module, "explicit_state", False))
 
 
 def _chain(
@@ -204,6 +369,8 @@ def _functional(module: nn.Module, x: Tensor, state: ModuleState) -> tuple[Tenso
 
 def _timeless(module: nn.Module) -> bool:
     kind = parametrize.type_before_parametrizations(module)
+    if kind in (ChunkNorm1d, ChunkNorm2d, FrozenNorm1d, FrozenNorm2d):
+        return True
     if kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d):
         return not module.training  # in training: statistics and masks per step
     return kind in TIMELESS or (isinstance(module, nn.Flatten) and kind is nn.Flatten and module.start_dim == 1)

@@ -1,6 +1,6 @@
 """The neuron law, once, as a pure step on explicit state.
 
-Every spiking neuron here is one of four ways to charge a membrane, then one comparison, then one reset:
+Every spiking neuron here is one of five ways to charge a membrane, then one comparison, then one reset:
 
     h      = charge(v[t-1], x[t])
     s[t]   = 1 where h >= threshold   (or h > threshold), else 0
@@ -11,8 +11,9 @@ The order of the floating-point operations is part of the law: an engine that ke
 Arrays may be numpy or torch; nothing here imports either beyond numpy. Potentials are in units of the
 threshold's unit (dimensionless in training), time constants in steps; ``Network.dt_s`` gives a step its seconds.
 
-Sources: the four charges are those of SpikingJelly 2.0 (IFNode, LIFNode, ParametricLIFNode, CUBALIFNode);
-the comparison and both resets are the union of what NIR (``>``) and SpikingJelly (``>=``) users train with.
+Sources: four charges are those of SpikingJelly 2.0 (IFNode, LIFNode, ParametricLIFNode, CUBALIFNode), the fifth is
+snnTorch's ``beta`` and the leak of DIET-SNN and IIR-SNN (Rathi and Roy 2020; Chowdhury et al. 2021); the comparison and
+both resets are the union of what NIR (``>``) and SpikingJelly (``>=``) users train with.
 """
 
 from __future__ import annotations
@@ -113,6 +114,26 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class Leaky:
+    """Leaky integrator with a factor: ``h = beta * v + x``; ``beta`` is the fraction kept in a step, in [0, 1]."""
+
+    beta: float
+    kind: ClassVar[str] = "leaky"
+    states: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        _number(self, "beta", low=0.0, high=1.0)
+
+    def charge(self, state: State, x: Array) -> State:
+        """``h = beta * v + x``; shapes of ``v`` and ``x`` agree."""
+        return (state[0] * self.beta + x,)
+
+    def canonical(self) -> tuple[float, float, float, float]:
+        """``(0, beta, 1, 0)``."""
+        return 0.0, self.beta, 1.0, 0.0
+
+
+@dataclass(frozen=True)
 class Decay:
     """Two-stage decay (CUBA-LIF): ``i = i * current + x``, then ``h = v * voltage + i``.
 
@@ -139,9 +160,9 @@ class Decay:
         return self.current, self.voltage, 1.0, 0.0
 
 
-Charge: TypeAlias = NoLeak | Tau | Rate | Decay
-CHARGES: dict[str, type[NoLeak] | type[Tau] | type[Rate] | type[Decay]] = {
-    c.kind: c for c in (NoLeak, Tau, Rate, Decay)
+Charge: TypeAlias = NoLeak | Tau | Rate | Leaky | Decay
+CHARGES: dict[str, type[NoLeak] | type[Tau] | type[Rate] | type[Leaky] | type[Decay]] = {
+    c.kind: c for c in (NoLeak, Tau, Rate, Leaky, Decay)
 }
 
 
@@ -182,16 +203,20 @@ class Law:
         zero = like * 0.0
         return (zero + self.v_reset, zero)[: self.charge.states]
 
-    def step(self, state: State, x: Array, spike: SpikeFunction | None = None) -> tuple[Array, State]:
+    def step(
+        self, state: State, x: Array, spike: SpikeFunction | None = None, held: SpikeFunction | None = None
+    ) -> tuple[Array, State]:
         """One step: ``(state, input) -> (spikes, state)``; spikes have the dtype of ``x``.
 
         ``spike`` turns ``h - threshold`` into spikes and defaults to the comparison; training passes a
-        surrogate with the same forward value.
+        surrogate with the same forward value. ``held`` is what the reset sees of the spikes: they themselves, or in
+        training their values without a gradient.
         """
         h, *rest = self.charge.charge(state, x)
         over = h - self.threshold
         s = self.compare(over) if spike is None else spike(over)
-        v = h - s * self.threshold if self.reset == "subtract" else (1.0 - s) * h + s * self.v_reset
+        r = s if held is None else held(s)
+        v = h - r * self.threshold if self.reset == "subtract" else (1.0 - r) * h + r * self.v_reset
         return s, (v, *rest)
 
     def compare(self, over: Array) -> Array:

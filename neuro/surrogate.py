@@ -98,3 +98,35 @@ class Rectangular(Surrogate):
 
     def slope(self, over: Tensor) -> Tensor:
         return (over.abs() < self.width / 2.0).to(over.dtype) / self.width
+
+
+@dataclass(frozen=True)
+class Normalised(Surrogate):
+    """A slope over ``z = h / threshold - 1`` instead of ``h - threshold``, times ``gain``: DIET-SNN, IIR-SNN.
+
+        ds/dh = gain f(z) / V;    ds/dV = -gain f(z) h / V^2         f: slope of ``inner``
+
+    Rathi and Roy 2020, Chowdhury et al. 2021: gain 0.3, ``inner`` the triangle of width 1. ``threshold`` may be a
+    tensor with a gradient.
+    """
+
+    inner: Surrogate = Triangle()
+    gain: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.gain) or self.gain <= 0:
+            raise ValueError(f"Normalised.gain: must be positive, got {self.gain}")
+
+    def slope(self, over: Tensor) -> Tensor:
+        """For a threshold of 1."""
+        return self.gain * self.inner.slope(over)
+
+    def of(self, law: Law) -> Callable[[Tensor], Tensor]:
+        """``over -> spikes``; the comparison is the law's own on ``over``, which ``over / V`` has the sign of."""
+
+        def spike(over: Tensor) -> Tensor:
+            threshold: Any = law.threshold
+            out: Tensor = _Spike.apply(over / threshold, lambda _: law.compare(over), self.slope)
+            return out
+
+        return spike

@@ -21,10 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuro.modules import unroll
+from neuro.modules import steps
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """``(o[t] (N, ...), y (N, ...)) -> ()``, a mean over the batch."""
+
+Readout: TypeAlias = Callable[[Tensor], Tensor]
+"""``o (T, N, ...) -> (N, ...)``: what the argmax decides by. A method may name its own as ``readout``."""
 
 Method: TypeAlias = Callable[[nn.Module, Loss, Tensor, Tensor], tuple[Tensor, Tensor]]
 Data: TypeAlias = tuple[Any, Any]
@@ -80,6 +83,21 @@ def ce_mse(out: Tensor, y: Tensor, *, share: float = 0.05, target: float = 1.0) 
     return (1.0 - share) * nn.functional.cross_entropy(out, y) + share * mse
 
 
+def total(out: Tensor) -> Tensor:
+    """``sum_t o[t]``."""
+    return out.sum(0)
+
+
+def softmax_total(out: Tensor) -> Tensor:
+    """``sum_t softmax(o[t])`` over the last axis: the readout of DCLS-Delays (Hammouamri et al. 2024)."""
+    return out.softmax(-1).sum(0)
+
+
+def last(out: Tensor) -> Tensor:
+    """``o[T]``: of an accumulator, its end."""
+    return out[-1]
+
+
 def step_losses(loss: Loss, out: Tensor, y: Tensor) -> Tensor:
     """``sum_t loss(o[t], y)`` for ``out (K, N, ...)``."""
     return torch.stack([loss(o, y) for o in out]).sum()
@@ -114,6 +132,8 @@ def train(
     on from it, and starts anew where there is none. ``target``: stop once the test accuracy reaches it.
     ``progress``: a bar on the terminal, or a function that is told of each epoch.
 
+    A module's ``after_step()`` and ``after_epoch(epochs done, epochs)`` are called where it has them.
+
     Errors: ``ValueError`` for data, for a checkpoint of another run, and for a loss that is not finite.
     """
     x, y = _tensors(data, device, "data")
@@ -121,6 +141,7 @@ def train(
     _check(epochs, batch, target, held_out)
     model.to(device)
     optim = (optimizer or adam())(model.parameters())
+    readout = getattr(method, "readout", None) or total
     base = [float(group["lr"]) for group in optim.param_groups]
     about = {"seed": seed, "epochs": epochs, "batch": batch, "samples": len(x), "method": str(method)}
     done = _resume(checkpoint, model, optim, about, device) if checkpoint and resume else Training()
@@ -131,9 +152,10 @@ def train(
             for group, lr in zip(optim.param_groups, base, strict=True):
                 group["lr"] = lr * schedule(epoch, epochs)
             mean, right = _epoch(model, x, y, method, loss, batch, optim, _rng(seed, epoch), epoch, checkpoint)
+            _tell(model, "after_epoch", epoch + 1, epochs)
             done.loss.append(mean)
             done.accuracy.append(right)
-            done.test_accuracy.append(math.nan if held_out is None else evaluate(model, *held_out))
+            done.test_accuracy.append(math.nan if held_out is None else evaluate(model, *held_out, readout=readout))
             if checkpoint:
                 _save(Path(checkpoint), model, optim, done, about)
             tell(epoch + 1, epochs, mean, right)
@@ -142,19 +164,20 @@ def train(
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, x: Any, y: Any, *, batch: int = 512) -> float:
-    """Share of samples whose label is ``argmax sum_t o[t]``; evaluation mode, the first wins a tie."""
-    counts = predict(model, x, batch=batch)
+def evaluate(model: nn.Module, x: Any, y: Any, *, batch: int = 512, readout: Readout = total) -> float:
+    """Share of samples whose label is the argmax of ``readout``; evaluation mode, the first wins a tie."""
+    counts = predict(model, x, batch=batch, readout=readout)
     return float((counts.argmax(1).cpu() == torch.as_tensor(y).cpu()).double().mean())
 
 
 @torch.no_grad()
-def predict(model: nn.Module, x: Any, *, batch: int = 512) -> Tensor:
-    """``sum_t o[t]`` of each sample, ``x (samples, T, ...) -> (samples, classes)``, in evaluation mode."""
+def predict(model: nn.Module, x: Any, *, batch: int = 512, readout: Readout = total) -> Tensor:
+    """``readout(o)`` of each sample, ``x (samples, T, ...) -> (samples, classes)``, in evaluation mode."""
     training = model.training
     model.eval()
     device = next(iter(model.parameters()), torch.zeros(0)).device
-    out = [unroll(model, part.to(device)).sum(1) for part in torch.split(torch.as_tensor(x), batch)]
+    parts = torch.split(torch.as_tensor(x), batch)
+    out = [readout(steps(model, part.to(device).transpose(0, 1))[0]) for part in parts]
     model.train(training)
     return torch.cat(out)
 
@@ -185,9 +208,17 @@ def _epoch(
                 f"or look for NaN in the data; {last}"
             )
         optim.step()
+        _tell(model, "after_step")
         total += float(value) * len(pick)
         right += int((summed.argmax(1) == y[pick]).sum())
     return total / len(x), right / len(x)
+
+
+def _tell(model: nn.Module, what: str, *args: int) -> None:
+    """Call ``module.<what>(*args)`` of every module that has it: limits of parameters, schedules of its own."""
+    for module in model.modules():
+        if hasattr(module, what):
+            getattr(module, what)(*args)
 
 
 def _rng(seed: int, epoch: int) -> np.random.Generator:

@@ -8,16 +8,26 @@ import torch
 from torch import Tensor, nn
 
 from neuro.modules import steps
-from neuro.train import Loss, step_losses
+from neuro.train import Loss, Readout, step_losses, total
 
 
 @dataclass(frozen=True)
 class BPTT:
-    """``dL/dW`` through every route in space and time, all T steps in one graph."""
+    """``dL/dW`` through every route in space and time, all T steps in one graph.
+
+    ``readout`` None: ``L = (1/T) sum_t loss(o[t], y)``; else ``L = loss(readout(o), y)``, and what ``readout`` gives
+    is also what decides, in training as in evaluation (:data:`neuro.train.Readout`).
+    """
+
+    readout: Readout | None = None
 
     def __call__(self, model: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """``x (N, T, ...), y (N, ...) -> (loss (), summed output (N, ...))``; gradients accumulate."""
+        """``x (N, T, ...), y (N, ...) -> (loss (), what decides (N, ...))``; gradients accumulate."""
         out, _ = steps(model, x.transpose(0, 1))
-        total = step_losses(loss, out, y) / x.shape[1]
-        torch.autograd.backward(total)
-        return total.detach(), out.detach().sum(0)
+        if self.readout is None:
+            value, summed = step_losses(loss, out, y) / x.shape[1], total(out.detach())
+        else:
+            summed = self.readout(out)
+            value = loss(summed, y)
+        torch.autograd.backward(value)
+        return value.detach(), summed.detach()

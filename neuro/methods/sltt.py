@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from neuro.modules import detach, steps
+from neuro.modules import steps
 from neuro.train import Loss, step_losses
 
 
@@ -39,7 +39,7 @@ class SLTT:
         state = None
         total, summed = x.new_zeros(()), x.new_zeros(())
         for chunk in torch.split(x.transpose(0, 1), self.chunk):
-            out, state = steps(model, chunk, state, carry=detach)
+            out, state = steps(model, chunk, state, detached=True)
             part = step_losses(loss, out, y) / x.shape[1]
             torch.autograd.backward(part)
             total = total + part.detach()
