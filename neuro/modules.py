@@ -26,8 +26,9 @@ ModuleState: TypeAlias = Any
 """None, a tuple of tensors, or a list of these."""
 
 TIMELESS = (
-    nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d, nn.Identity, nn.ReLU,
-)  # fmt: skip
+    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Identity, nn.ReLU),
+    *(nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d),
+)
 """Layers whose answer to a step depends neither on other steps nor on chance: K steps may share one call."""
 
 
@@ -312,8 +313,9 @@ def steps(
     """
     if isinstance(module, nn.Sequential):
         return _chain(module, x, state, lambda m, x, s: steps(m, x, s, detached=detached))
-    if hasattr(module, "forward_steps"):
-        y, state = module.forward_steps(x, state, detached)
+    at_once: Any = getattr(module, "forward_steps", None)
+    if at_once is not None:
+        y, state = at_once(x, state, detached)
         return y, state
     if _timeless(module):
         return module(x.flatten(0, 1)).unflatten(0, x.shape[:2]), None
