@@ -1,0 +1,40 @@
+"""Small convolutional network for 28 x 28 digits, spiking output, decoded by spike count."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+from neuro.modules import Spiking, Stack
+from neuro.neuron import Law, Tau
+from neuro.surrogate import Triangle
+
+LAW = Law(Tau(2.0, decay_input=False), reset="subtract")
+"""``u = v/2 + I``: a leak at which dropping the route through time could cost."""
+
+
+def mnist_conv(*, channels: int = 16, classes: int = 10, law: Law = LAW, seed: int = 0) -> Stack:
+    """``(N, 1, 28, 28) -> (N, classes)`` a step: two of conv 3 x 3, neurons, mean 2 x 2; linear, neurons.
+
+    ``channels`` of the first convolution, the second has twice as many.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Stack(
+            OrderedDict(
+                conv1=nn.Conv2d(1, channels, 3, padding=1, bias=False),
+                norm1=nn.BatchNorm2d(channels),
+                lif1=Spiking(law, Triangle()),
+                pool1=nn.AvgPool2d(2),
+                conv2=nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False),
+                norm2=nn.BatchNorm2d(2 * channels),
+                lif2=Spiking(law, Triangle()),
+                pool2=nn.AvgPool2d(2),
+                flatten=nn.Flatten(),
+                fc=nn.Linear(2 * channels * 49, classes, bias=False),
+                norm3=nn.BatchNorm1d(classes),
+                lif3=Spiking(law, Triangle()),
+            )
+        )
