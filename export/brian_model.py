@@ -43,7 +43,7 @@ from export.network import (
     Weighted,
 )
 from export.program import MappingError
-from neuro.neuron import Charge, Decay, Law, NoLeak, Rate, Tau
+from neuro.neuron import Charge, Decay, Law, Leaky, NoLeak, Rate, Tau
 
 KNOWN = Input | Output | Weighted | AvgPool2d | SumPool2d | Flatten | Scale | Delay | Spiking | Integrator
 MAX_LATE = 256
@@ -110,6 +110,8 @@ def charge_text(charge: Charge, ode: bool) -> tuple[str, str, dict[str, float], 
     if isinstance(charge, Decay):
         state, update = "v : 1\nI : 1", "c = I * current + x\nh = v * voltage + c\nI = c\nv = h"
         ode = False
+    elif isinstance(charge, Leaky):
+        update, ode = "h = v * beta + x\nv = h", False
     elif isinstance(charge, Tau | Rate):
         scale = "/ tau" if isinstance(charge, Tau) else "* rate"
         per_step = "/ (tau * dt)" if isinstance(charge, Tau) else "* rate / dt"
@@ -119,7 +121,7 @@ def charge_text(charge: Charge, ode: bool) -> tuple[str, str, dict[str, float], 
             update, flow = f"h = v - (v - rest) {scale} + x\nv = h", f"(rest - v) {per_step}"
             jump = "v = v + x"
     elif not isinstance(charge, NoLeak):
-        raise MappingError(f"charge {charge!r} has no Brian 2 rule; use NoLeak, Tau, Rate or Decay")
+        raise MappingError(f"charge {charge!r} has no Brian 2 rule; use NoLeak, Tau, Rate, Leaky or Decay")
     return (f"dv/dt = {flow} : 1", jump, constants, True) if ode else (state, update, constants, False)
 
 

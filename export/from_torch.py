@@ -29,6 +29,7 @@ from export.network import (
     Edge,
     Flatten,
     Input,
+    Integrator,
     Linear,
     Loss,
     Network,
@@ -41,7 +42,7 @@ from export.network import (
     Weighted,
 )
 from export.program import MappingError
-from export.readers import READERS, array
+from export.readers import READERS, array, read_adaptive
 from export.to_torch import NetworkModule
 
 Value: TypeAlias = tuple[str, ...]
@@ -101,6 +102,11 @@ class _Builder:
             return self._norm(module, label, value)
         if kind in READERS:
             return self._leaf(module, label, READERS[kind], value)
+        if kind == "AdaptiveAvgPool2d":
+            shape = self.shapes[value[0]]
+            pool = read_adaptive(module, (shape[1], shape[2])) if len(shape) == 3 else None
+            if pool is not None:
+                return self.add(label, pool, value)
         if is_layer(_type(module)) or not module._modules:
             raise refusal(_type(module), label, set(READERS) | set(NORMS) | LOOPS)
         return self._trace(module, path, value)
@@ -125,7 +131,7 @@ class _Builder:
             node = read(module)
         except ValueError as error:
             raise MappingError(f"{label}: {_type(module).__name__} {error}") from None
-        if isinstance(node, Spiking):
+        if isinstance(node, Spiking | Integrator):
             if id(module) in self.neurons:
                 raise MappingError(
                     f"{label}: is the same object as {self.neurons[id(module)]}, so both share one state; "
@@ -328,6 +334,7 @@ def _kind(module: nn.Module) -> str:
     return kind_of(_type(module))
 
 
-NORMS: dict[str, tuple[type[Weighted], ...]] = {"BatchNorm1d": (Linear, Conv1d), "BatchNorm2d": (Conv2d,)}
+_AXIS: dict[str, tuple[type[Weighted], ...]] = {"1d": (Linear, Conv1d), "2d": (Conv2d,)}
+NORMS = {f"{kind}{d}": into for kind in ("BatchNorm", "ChunkNorm", "FrozenNorm") for d, into in _AXIS.items()}
 ADDS = {operator.add, operator.iadd, torch.add, "add"}
 FLATTENS = {torch.flatten, "flatten"}

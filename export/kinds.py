@@ -13,7 +13,7 @@ HOMES = (
     "snntorch._neurons.",
     "snntorch._layers.",
 )
-OURS = ("neuro.modules", "neuro.residual")
+OURS = ("neuro.modules", "neuro.residual", "neuro.delays")
 
 NOTHING = {"Identity", "Dropout", "Dropout1d", "Dropout2d", "HeldDropout"}
 """Identities in evaluation mode."""
@@ -40,7 +40,7 @@ FIXES = {
     "AdaptiveMaxPool2d": _POOL,
     "FractionalMaxPool2d": _POOL,
     "LPPool2d": _POOL,
-    "AdaptiveAvgPool2d": "write the AvgPool2d with the kernel that it comes to",
+    "AdaptiveAvgPool2d": "its windows differ in size here; write an AvgPool2d whose kernel divides its input",
     "ConvTranspose1d": "use Conv2d",
     "ConvTranspose2d": "use Conv2d",
     "ConvTranspose3d": "use Conv2d",

@@ -7,6 +7,7 @@ membrane, ``s``: spike):
     Tau, decay_input          h = v + (x - (v - rest)) / tau
     Tau                       h = (v - (v - rest) / tau) + x
     Rate                      the same with ``* rate``
+    Leaky                     h = v * beta + x
     Decay                     i' = i * current + x;  h = v * voltage + i'
     fires                     b = GreaterOrEqual(h, threshold) or Greater;  s = Cast(b)
     reset zero, subtract      v' = Where(b, v_reset, h);  v' = h - s * threshold
@@ -52,7 +53,7 @@ from export.network import (
 )
 from export.onnx_names import input_value
 from export.program import MappingError
-from neuro.neuron import Charge, Decay, Law, NoLeak, Rate, Tau
+from neuro.neuron import Charge, Decay, Law, Leaky, NoLeak, Rate, Tau
 
 
 @dataclass(frozen=True)
@@ -261,6 +262,9 @@ class Step:
         v = self.named(f"{name}.v")
         if isinstance(charge, NoLeak):
             return self.emit("Add", [v, x], f"{name}.h")
+        if isinstance(charge, Leaky):
+            kept = self.emit("Mul", [v, self.scalar(f"{name}.beta", charge.beta)], f"{name}.v.kept")
+            return self.emit("Add", [kept, x], f"{name}.h")
         if isinstance(charge, Decay):
             kept = self.emit(
                 "Mul",

@@ -46,7 +46,7 @@ from export.network import (
     floats,
 )
 from export.onnx_names import input_value
-from neuro.neuron import Charge, Decay, Law, NoLeak
+from neuro.neuron import Charge, Decay, Law, Leaky, NoLeak
 from sim.run import Counts, Run, versions
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -64,6 +64,8 @@ def law_ops(law: Law) -> int:
 def _charge_ops(charge: Charge) -> int:
     if isinstance(charge, NoLeak):
         return 1
+    if isinstance(charge, Leaky):
+        return 2
     return 4 if isinstance(charge, Decay) else 3 + (charge.rest != 0)
 
 
