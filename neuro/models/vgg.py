@@ -2,9 +2,9 @@
 
     64, 64, A, ...   ->   conv 64, ReLU, dropout, conv 64, ReLU, mean, ...
 
-'A' takes the place of the dropout before it; then linear layers with ReLU and dropout between, no bias anywhere, mean pooling and never maximum. With ``norm`` a
-BatchNorm follows each convolution, which folding turns into a bias. These are the ANNs that
-:func:`neuro.methods.iir.convert` takes; a ReLU stands where a spiking population will.
+'A' takes the place of the dropout before it; then linear layers with ReLU and dropout between, no bias anywhere, mean
+pooling and never maximum. With ``norm`` a BatchNorm follows each convolution, which folding turns into a bias. These
+are the ANNs that :func:`neuro.methods.iir.convert` takes; a ReLU stands where a spiking population will.
 
 Source: Chowdhury, Rathi, Roy 2021 (arXiv 2110.05929) and the authors' DIET-SNN; VGG16 on 32 x 32 is 338.4 M MAC.
 """
