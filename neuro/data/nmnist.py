@@ -80,8 +80,8 @@ def read_npz(path: str | Path) -> Recordings:
         columns = npz_columns(path, _COLUMNS)
         if not all(np.issubdtype(a.dtype, np.integer) and a.ndim == 1 for a in columns.values()):
             raise ValueError("columns must be one-dimensional integers")
-        offset, label = (columns[k].astype(np.int64) for k in ("offset", "label"))
-        return Recordings(*(columns[k] for k in ("x", "y", "p", "t_us")), offset, label)
+        x, y, p, t_us, offset, label = (columns[k] for k in _COLUMNS)
+        return Recordings(x, y, p, t_us, offset.astype(np.int64), label.astype(np.int64))
 
 
 def read_bin(path: str | Path, label: int) -> Recordings:
