@@ -15,7 +15,7 @@ import inspect
 import tomllib
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -47,6 +47,8 @@ DEFAULTS = {"neuron": "law", "train": "loop", "schedule": "cosine"}
 """Kinds of sections that need not say theirs."""
 
 NEEDED = ("data", "model", "method", "train")
+ALWAYS = ("schedule",)
+"""Sections that are there with their defaults when a file leaves them out."""
 TEXTS = ("about", "source", "twin")
 
 
@@ -100,7 +102,7 @@ class Recipe:
         stages = tuple(
             Stage(s.name, {**s.parts, "train": _changed(s["train"], {"epochs": epochs})}) for s in self.stages
         )
-        return Recipe(self.name, self.path, self.about, self.source, self.twin, self.seed, stages)
+        return replace(self, stages=stages)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, with every option that a default filled in."""
@@ -151,7 +153,8 @@ def read(text: str, path: str) -> Recipe:
     stages = tuple(_stage(path, base, s, k) for k, s in enumerate(_stage_tables(path, given)))
     if len({s.name for s in stages}) < len(stages):
         raise ValueError(f"{path}: stage names must differ, got {', '.join(s.name for s in stages)}")
-    return Recipe(Path(path).stem, path, *(given.get(k, "") for k in TEXTS), seed, stages)
+    texts = {k: given.get(k, "") for k in TEXTS}
+    return Recipe(Path(path).stem, path, **texts, seed=seed, stages=stages)
 
 
 def function(section: str, kind: str) -> Callable[..., Any]:
@@ -181,6 +184,8 @@ def _stage(path: str, base: Mapping[str, Any], own: Mapping[str, Any], k: int) -
             raise ValueError(f"{path}: {at}{section} must be a table, headed [{section}]")
         if tables:
             parts[section] = _part(path, f"{at}{section}", section, {k: v for t in tables for k, v in t.items()})
+        elif section in ALWAYS:
+            parts[section] = _part(path, section, section, {})
         elif section in NEEDED:
             raise ValueError(f"{path}: has no [{section}]; give it a kind of {', '.join(KINDS[section])}")
     return Stage(name, parts)

@@ -16,7 +16,7 @@ LAW = Law(Tau(2.0, decay_input=False), reset="subtract")
 
 
 def mnist_conv(*, channels: int = 16, classes: int = 10, law: Law = LAW, seed: int = 0) -> Stack:
-    """``(N, 1, 28, 28) -> (N, classes)`` a step: two of conv 3 x 3, neurons, mean 2 x 2; linear, neurons.
+    """``(N, 1, 28, 28) -> (N, classes)`` a step: conv 5 x 5, conv 3 x 3, both stride 2, linear, each into neurons.
 
     ``channels`` of the first convolution, the second has twice as many.
     """
@@ -24,14 +24,12 @@ def mnist_conv(*, channels: int = 16, classes: int = 10, law: Law = LAW, seed: i
         torch.manual_seed(seed)
         return Stack(
             OrderedDict(
-                conv1=nn.Conv2d(1, channels, 3, padding=1, bias=False),
+                conv1=nn.Conv2d(1, channels, 5, stride=2, padding=2, bias=False),
                 norm1=nn.BatchNorm2d(channels),
                 lif1=Spiking(law, Triangle()),
-                pool1=nn.AvgPool2d(2),
-                conv2=nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False),
+                conv2=nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1, bias=False),
                 norm2=nn.BatchNorm2d(2 * channels),
                 lif2=Spiking(law, Triangle()),
-                pool2=nn.AvgPool2d(2),
                 flatten=nn.Flatten(),
                 fc=nn.Linear(2 * channels * 49, classes, bias=False),
                 norm3=nn.BatchNorm1d(classes),
