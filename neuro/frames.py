@@ -12,7 +12,7 @@ published figures use; a window in which nothing happened is empty here, and an 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -152,6 +152,19 @@ def bins(
         flat = window[kept] * lines + spikes.channel[spikes.span(k)][kept] // join
         _store(spikes.name, out[k], np.bincount(flat, minlength=T * lines))
     return out
+
+
+def framed(
+    parts: Iterable[Events], make: Callable[[Events], npt.NDArray[Any]]
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """``make(part)`` of recordings that come a few at a time, joined, and their labels: ``(N, ...), (N,)``.
+
+    For sets whose events do not fit into memory while their frames do. Errors: where no part comes.
+    """
+    made = [(make(part), part.label) for part in parts]
+    if not made:
+        raise ValueError("framed: needs one recording or more")
+    return np.concatenate([x for x, _ in made]), np.concatenate([y for _, y in made])
 
 
 def _window(time_s: npt.NDArray[Any], dt_s: float, from_first: bool) -> npt.NDArray[np.int64]:
