@@ -21,14 +21,12 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 _PARTS = "neuro.recipe_parts"
-_DATA = "neuro.recipe_data"
 KINDS: dict[str, dict[str, str]] = {
     "data": {
-        kind: f"{_DATA}:{kind}"
-        for kind in (
-            *("digits", "mnist_10k", "nmnist", "fsdd", "cifar10", "cifar100", "dvs_cifar10", "dvs_gesture"),
-            *("imagenet", "shd", "ssc", "gsc"),
-        )
+        **{k: f"neuro.recipe_data:{k}" for k in ("digits", "mnist_10k", "cifar10", "cifar100", "imagenet")},
+        **{
+            k: f"neuro.recipe_spikes:{k}" for k in ("nmnist", "dvs_cifar10", "dvs_gesture", "shd", "ssc", "gsc", "fsdd")
+        },
     },
     "model": {
         kind: f"{_PARTS}:{kind}"

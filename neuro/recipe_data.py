@@ -15,8 +15,6 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Encoder = Literal["direct", "rate", "latency"]
-NMNIST_S = 0.306
-"""About what a recording of N-MNIST lasts (Orchard et al. 2015: three saccades of 0.1 s)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,25 +79,6 @@ def mnist_10k(*, steps: int = 8, encoder: Encoder = "rate", test_share: float = 
     return _images(data, steps, encoder, f"{test_share:g} of each class held out, seed 0, of mnist_10k", shift)
 
 
-def nmnist(*, steps: int = 8, shift: int = 0, binary: bool = True) -> Sets:
-    """N-MNIST in frames of equal time, of the training and test recordings that there are."""
-    from neuro.data.nmnist import nmnist as load
-    from neuro.frames import binary as as_spikes
-    from neuro.frames import frames_by_time
-
-    def shown(events: Any) -> Array:
-        frames = frames_by_time(events, steps)
-        return as_spikes(frames) if binary else frames.astype(np.float32)
-
-    train, test = load()
-    given, held = (shown(train), train.label), (shown(test), test.label)
-    made = Sets(
-        given, held, given[0].shape[2:], steps, NMNIST_S / steps, "frames of equal time" + ", binary" * binary,
-        f"as recorded: {len(train)} training and {len(test)} test recordings",
-    )  # fmt: skip
-    return _augmented(made, shift=shift)
-
-
 def _images(data: Any, steps: int, encoder: Encoder, split: str, shift: int) -> Sets:
     from neuro import encode
 
@@ -107,10 +86,10 @@ def _images(data: Any, steps: int, encoder: Encoder, split: str, shift: int) -> 
     given, held = (code(data.train_x, steps), data.train_y), (code(data.test_x, steps), data.test_y)
     sizes = f"{split}: {len(data.train_y)} to train with, {len(data.test_y)} to test"
     made = Sets(given, held, given[0].shape[2:], steps, 1e-3, encoder, sizes)
-    return _augmented(made, shift=shift)
+    return augmented(made, shift=shift)
 
 
-def _augmented(sets: Sets, *, shift: int = 0, flip: bool = False, cutout: int = 0) -> Sets:
+def augmented(sets: Sets, *, shift: int = 0, flip: bool = False, cutout: int = 0) -> Sets:
     """With the changes asked for, each drawn once a sample and held over its steps."""
     from dataclasses import replace
 
@@ -127,3 +106,77 @@ def _augmented(sets: Sets, *, shift: int = 0, flip: bool = False, cutout: int = 
 
     said = [f"shifted by up to {shift}"] * bool(shift) + ["mirrored"] * flip + [f"cut out {cutout}"] * bool(cutout)
     return replace(sets, change=change, changes=", ".join(said))
+
+
+def cifar10(*, steps: int = 6, shift: int = 4, flip: bool = True, cutout: int = 0, normalise: bool = True) -> Sets:
+    """CIFAR-10, the image in every step. ``normalise`` by mean and deviation of the training images by channel."""
+    from neuro.data.cifar import cifar10 as load
+
+    return _shown(load(), steps, shift, flip, cutout, normalise, 10)
+
+
+def cifar100(*, steps: int = 6, shift: int = 4, flip: bool = True, cutout: int = 0, normalise: bool = True) -> Sets:
+    """CIFAR-100, as CIFAR-10."""
+    from neuro.data.cifar import cifar100 as load
+
+    return _shown(load(), steps, shift, flip, cutout, normalise, 100)
+
+
+def _shown(data: Any, steps: int, shift: int, flip: bool, cutout: int, normalise: bool, classes: int) -> Sets:
+    mean: tuple[float, ...] = (0.0,) * 3
+    std: tuple[float, ...] = (1.0,) * 3
+    if normalise:
+        pixels = data.train_x.reshape(len(data.train_x), 3, -1)
+        mean = tuple(float(m) / 255.0 for m in pixels.mean((0, 2)))
+        std = tuple(float(s) / 255.0 for s in pixels.std((0, 2)))
+    given = Shown(data.train_x, data.train_y, steps, mean, std)
+    held = Shown(data.test_x, data.test_y, steps, mean, std)
+    split = f"the set's own: {len(given)} to train with, {len(held)} to test"
+    coded = "direct" + (", normalised by the training images" if normalise else "")
+    made = Sets(given, held, tuple(data.train_x.shape[1:]), steps, 1e-3, coded, split, classes)
+    return augmented(made, shift=shift, flip=flip, cutout=cutout)
+
+
+class Repeated:
+    """Images of another map-style data set ``(tensor (c, h, w), label)``, shown in each of ``steps`` steps."""
+
+    def __init__(self, images: Any, steps: int) -> None:
+        self.images, self.steps = images, steps
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[Array, int]:
+        image, label = self.images[i]
+        return np.repeat(np.asarray(image)[None], self.steps, axis=0), int(label)
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of torchvision's documented transforms for ImageNet."""
+
+
+def imagenet(*, steps: int = 1, side: int = 224) -> Sets:
+    """ImageNet: a folder of pictures a class in ``imagenet/train`` and ``imagenet/val``; random crop and mirror."""
+    from torchvision import datasets, transforms
+
+    from neuro.data.folder import data_folder
+
+    root = data_folder("imagenet")
+    for part in ("train", "val"):
+        if not (root / part).is_dir():
+            raise ValueError(
+                f"ImageNet: {root / part} is not there; get ILSVRC2012 from image-net.org, which asks for an account, "
+                "sort it into a folder a class, or point SPIKEPORT_DATA elsewhere"
+            )
+    last = [transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+    random = [transforms.RandomResizedCrop(side), transforms.RandomHorizontalFlip(), *last]
+    middle = [transforms.Resize(round(side * 256 / 224)), transforms.CenterCrop(side), *last]
+    given = datasets.ImageFolder(str(root / "train"), transforms.Compose(random))
+    held = datasets.ImageFolder(str(root / "val"), transforms.Compose(middle))
+    if given.classes != held.classes:
+        raise ValueError(f"ImageNet: {root}: train and val hold other classes; sort both by the same names")
+    sizes = f"the set's own: {len(given)} to train with, {len(held)} to validate, on which it is tested"
+    return Sets(
+        Repeated(given, steps), Repeated(held, steps), (3, side, side), steps, 1e-3, "direct, normalised", sizes,
+        len(given.classes), changes="random crop and mirror",
+    )  # fmt: skip

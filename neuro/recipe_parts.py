@@ -115,11 +115,11 @@ def nf_resnet(
     )  # fmt: skip
 
 
-def mnist_conv(*, channels: int = 16, _sets: Sets, _law: Law | None, _seed: int) -> Any:
+def mnist_conv(*, channels: int = 16, spiking: bool = False, _sets: Sets, _law: Law | None, _seed: int) -> Any:
     """:func:`neuro.models.mnist_conv.mnist_conv`."""
     from neuro.models import mnist_conv as m
 
-    return m.mnist_conv(channels=channels, classes=_sets.classes, law=_law or m.LAW, seed=_seed)
+    return m.mnist_conv(channels=channels, classes=_sets.classes, spiking=spiking, law=_law or m.LAW, seed=_seed)
 
 
 def vgg(

@@ -315,7 +315,7 @@ def test_norm_behind_a_sum_without_a_layer_is_refused() -> None:
 
 
 def test_mnist_conv_is_on_the_chip_whole() -> None:
-    net = stirred(mnist_conv(channels=2)).eval()
+    net = stirred(mnist_conv(channels=2, spiking=True)).eval()
     x = (torch.rand(2, 4, 1, 28, 28, generator=torch.Generator().manual_seed(0)) < 0.3).float()
     network = from_torch(net, (1, 28, 28))
     chip = engines.run(compile_loihi(network, soft_reset=True), x.numpy(), "loihi")
