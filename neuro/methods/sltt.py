@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from neuro.losses import Loss, backward, step_losses
 from neuro.modules import steps
-from neuro.train import Loss, step_losses
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class SLTT:
         for chunk in torch.split(x.transpose(0, 1), self.chunk):
             out, state = steps(model, chunk, state, detached=True)
             part = step_losses(loss, out, y) / x.shape[1]
-            torch.autograd.backward(part)
+            backward(part)
             total = total + part.detach()
             summed = summed + out.detach().sum(0)
         return total, summed
