@@ -26,8 +26,8 @@ from neuro.neuron import Law, NoLeak, Rate
 Cut: TypeAlias = tuple[Network, Linear]
 
 BELOW = 0.6
-"""A soma's threshold is this many pulses below the whole number that fires it: pulses of a step do not all come at once,
-and what came first has leaked when the last one comes."""
+"""A soma's threshold is this many pulses below the whole number that fires it: pulses of a step do not all come at
+once, and what came first has leaked when the last one comes."""
 
 
 def whole_input(network: Network, levels: int = 255) -> Network:
@@ -39,13 +39,15 @@ def whole_input(network: Network, levels: int = 255) -> Network:
     for edge in network.targets(network.input):
         node = nodes[edge.dst]
         if not isinstance(node, Weighted):
-            raise MappingError(f"{edge.dst}: takes the input and has no weights to divide by {levels}; put a layer there")
+            raise MappingError(
+                f"{edge.dst}: takes the input and has no weights to divide by {levels}; put a layer there"
+            )
         nodes[edge.dst] = replace(node, weight=(node.weight / levels).astype(node.weight.dtype))
     return _checked(replace(network, nodes=nodes))
 
 
 def read_voltage(network: Network, name: str = "readout") -> Network:
-    """The last layer feeds neurons ``name`` whose threshold no sum of its weights reaches; probe ``<name>.v`` of one step.
+    """The last layer feeds neurons ``name`` whose threshold no sum of its weights reaches: probe ``<name>.v``.
 
     Errors: :class:`MappingError` where the output is no layer behind spikes.
     """
@@ -74,7 +76,9 @@ def cut_readout(network: Network) -> Cut:
     return _checked(replace(network, nodes=nodes, edges=edges)), node
 
 
-def gates(network: Network, *, technology: str = "sfq_own", below: float = BELOW, step_s: float | None = None) -> Network:
+def gates(
+    network: Network, *, technology: str = "sfq_own", below: float = BELOW, step_s: float | None = None
+) -> Network:
     """Populations as somas: weights stay, the law becomes the circuit's own with the decisions of ``h > V``.
 
         m = floor(V) + 1 (> V);   threshold m - below,   kept exp(-step/tau(K)),   reset "subtract"

@@ -8,15 +8,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from export.kinds import NIR
-from export.network import AvgPool2d, Conv1d, Conv2d, Flatten, Float, Integrator, Linear, Node, Pair, Spiking
+from export.network import (
+    AvgPool2d,
+    Conv1d,
+    Conv2d,
+    DelayedLinear,
+    Flatten,
+    Float,
+    Integrator,
+    Linear,
+    Node,
+    Pair,
+    Spiking,
+)
 from neuro.neuron import Charge, Decay, Law, Leaky, NoLeak, Rate, Tau
 
 
 def _read_linear(m: Any) -> Linear:
     return Linear(array(m.weight, "weight"), None if m.bias is None else array(m.bias, "bias"))
+
+
+def _read_delays(m: Any) -> DelayedLinear:
+    """The layer rounded: ``discrete() -> (weight, delays)``; delays in the least bytes that hold them."""
+    weight, delays = m.discrete()
+    kind = np.min_scalar_type(int(delays.max())) if delays.min() >= 0 else delays.dtype
+    bias = getattr(m, "bias", None)
+    return DelayedLinear(weight, delays.astype(kind), None if bias is None else array(bias, "bias"))
 
 
 def _read_conv2d(m: Any) -> Conv2d:
@@ -150,6 +171,7 @@ def _one(value: Any, what: str) -> float:
 
 READERS: dict[str, Callable[[Any], Node]] = {
     "Linear": _read_linear,
+    "DelayLinear": _read_delays,
     "Conv1d": _read_conv1d,
     "Conv2d": _read_conv2d,
     "AvgPool2d": _read_avgpool2d,

@@ -5,8 +5,8 @@
     E_SNN = T MAC_1 E_MAC + E_AC sum_{l>=2} ACs_l        MAC_1 once instead of T times where the input is constant
 
 ACs_l is given in two ways. ``by_rate``: ``R_l MAC_l``, as published (Chowdhury, Rathi, Roy 2021; DIET-SNN), where a
-layer behind a mean over k pixels counts as if its input were that mean, a 1/k-valued number, and were added at the price
-of a spike. ``by_spike``: each spike adds one weight to each neuron it reaches, through the pooling too, whose window
+layer behind a mean over k pixels counts as if its input were that mean, a 1/k-valued number, added at the price of a
+spike. ``by_spike``: each spike adds one weight to each neuron it reaches, through the pooling too, whose window
 sums in front of weights W / k: k times the fan-out, no multiplication, and no zeros at the border. The second is what a
 machine does that has only additions; the first is what papers print. Both leave out memory, control and leakage: see
 the bills of the chip engines for these. Prices: ``hardware/profiles/spike_ops.toml``.
@@ -161,7 +161,9 @@ def _sources(
         elif isinstance(node, AvgPool2d | SumPool2d):
             found += _sources(network, e.src, _through(node, reach, _in(network, e.src, shapes)), shapes)
         else:
-            raise NetworkError(f"{e.src}: {type(node).__name__} between a population and {name}; only pooling is counted")
+            raise NetworkError(
+                f"{e.src}: {type(node).__name__} between a population and {name}; only pooling is counted"
+            )
     return found
 
 

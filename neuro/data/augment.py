@@ -11,7 +11,8 @@ Shift and flip are what Li et al. 2022 (Neuromorphic Data Augmentation, ECCV) fo
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,11 @@ def shifted(frames: Array, most: int, *, seed: int) -> Array:
         into_x, from_x = _overlap(int(dx), width)
         out[k, ..., into_y, into_x] = frames[k, ..., from_y, from_x]
     return out
+
+
+def shifted_by(most: int) -> Callable[[Any, int], Any]:
+    """``(frames, seed) -> shifted(frames, most)``, as :class:`neuro.methods.augmented.Augmented` takes it."""
+    return lambda frames, seed: shifted(frames, most, seed=seed)
 
 
 def flipped(frames: Array, share: float = 0.5, *, seed: int) -> Array:

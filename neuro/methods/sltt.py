@@ -22,8 +22,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from neuro.losses import Loss, backward, step_losses
 from neuro.modules import steps
-from neuro.train import Loss, step_losses
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class SLTT:
                 out, state = steps(model, x[:, first:end].transpose(0, 1), state, detached=True)
                 part = step_losses(loss, out, y) / T
             if learned[first]:
-                torch.autograd.backward(part * share)
+                backward(part * share)
             total = total + part.detach()
             summed = summed + out.detach().sum(0)
         return total, summed

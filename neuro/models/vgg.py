@@ -20,6 +20,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import nn
 
+from neuro.models.shift import RandomShift
 from neuro.modules import HeldDropout, Stack
 
 Notation: TypeAlias = Sequence[int | Literal["A"]]
@@ -44,14 +45,17 @@ def vgg(
     hidden: Sequence[int] = HIDDEN,
     norm: bool = False,
     dropout: float = 0.2,
+    shift: int = 0,
     seed: int = 0,
 ) -> Stack:
     """``(N, *input_shape) -> (N, classes)`` a step; layers named ``conv1, norm1, relu1, drop1 | pool1, ..., fc1, ...``.
 
-    Errors: ``ValueError`` for a notation that is none, or images too small for it.
+    ``shift``: pixels by which training moves an image. Errors: ``ValueError`` for a notation that is none, or images too small for it.
     """
     channels, *size = input_shape
     layers: OrderedDict[str, nn.Module] = OrderedDict()
+    if shift:
+        layers["shift"] = RandomShift(shift)
     k = 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -80,9 +84,9 @@ def vgg(
     return Stack(layers)
 
 
-def vgg_mnist(*, norm: bool = True, dropout: float = 0.2, seed: int = 0) -> Stack:
+def vgg_mnist(*, norm: bool = True, dropout: float = 0.1, shift: int = 1, seed: int = 0) -> Stack:
     """The small VGG5 for 28 x 28 grey images, ten classes."""
-    return vgg(MNIST, (1, 28, 28), 10, hidden=MNIST_HIDDEN, norm=norm, dropout=dropout, seed=seed)
+    return vgg(MNIST, (1, 28, 28), 10, hidden=MNIST_HIDDEN, norm=norm, dropout=dropout, shift=shift, seed=seed)
 
 
 def _checked(notation: Notation) -> Notation:

@@ -24,6 +24,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from neuro.models.shift import RandomShift
 from neuro.modules import HeldDropout, Integrating, LearnedSpiking, ModuleState, Spiking, Stack, step
 from neuro.neuron import Law, Leaky, NoLeak
 from neuro.norm import fold
@@ -33,7 +34,7 @@ DEFAULT_THRESHOLD, SILENT_THRESHOLD = 0.4, 0.1
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
-_FREE = (*_LAYERS, nn.AvgPool2d, nn.Flatten, nn.Identity)
+_FREE = (*_LAYERS, nn.AvgPool2d, nn.Flatten, nn.Identity, RandomShift)
 """What may stand before the first population and is then computed once a sample."""
 
 
@@ -186,7 +187,7 @@ def spikes(snn: nn.Module, images: Any, steps: int, *, batch: int = 256) -> dict
 
 
 def deployed(snn: nn.Module) -> Stack:
-    """The same without what only training needs (held input, dropout): one step at a time, the image given each step.
+    """The same without what only training needs (held input, dropout, shifts): one step at a time, the image given each step.
 
     Populations are plain ``Spiking`` of the law as trained; the accumulator stays. For ``export.from_torch``.
     """
@@ -209,7 +210,9 @@ def one_step(snn: nn.Module) -> Stack:
 
 def _plain(snn: nn.Module, law: Any, *, keep_readout: bool) -> Stack:
     def visit(module: nn.Module) -> nn.Module | None:
-        if isinstance(module, HeldInput | HeldDropout) or (isinstance(module, Integrating) and not keep_readout):
+        if isinstance(module, HeldInput | HeldDropout | RandomShift) or (
+            isinstance(module, Integrating) and not keep_readout
+        ):
             return None
         if isinstance(module, Spiking):
             return Spiking(law(module.law))

@@ -70,28 +70,6 @@ SNN_CIFAR = Recipe(1e-4, 500, 64, (0.6, 0.8, 0.9), 5.0, 0.2, amsgrad)
 Its ImageNet stages (rate 2e-5, gradients of 8 batches of 16 summed, 25 epochs) need a loop that sums."""
 
 
-class RandomShift(nn.Module):
-    """In training moves each image by up to ``most`` pixels either way, zeros coming in; identity in evaluation.
-
-    Random crops of the authors' recipes without the mirror image, which no digit has.
-    """
-
-    def __init__(self, most: int = 2) -> None:
-        super().__init__()
-        self.most = most
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``x (N, C, H, W)`` to the same shape."""
-        if not self.training or not self.most:
-            return x
-        m, (h, w) = self.most, x.shape[2:]
-        wide = functional.pad(x, (m, m, m, m))
-        rows = torch.randint(0, 2 * m + 1, (len(x), 1), device=x.device) + torch.arange(h, device=x.device)
-        cols = torch.randint(0, 2 * m + 1, (len(x), 1), device=x.device) + torch.arange(w, device=x.device)
-        each = torch.arange(len(x), device=x.device)[:, None, None]
-        return wide.permute(0, 2, 3, 1)[each, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)
-
-
 def cross_entropy(out: Tensor, y: Tensor) -> Tensor:
     """Softmax cross entropy of the logits."""
     return functional.cross_entropy(out, y)
