@@ -307,6 +307,7 @@ def step(module: nn.Module, x: Tensor, state: ModuleState = None) -> tuple[Tenso
     """
     if isinstance(module, nn.Sequential):
         return _chain(module, x, state, step)
+    x = _precise(module, x)
     if takes_state(module):
         y, state = module(x, state)
         return y, state
@@ -333,6 +334,7 @@ def steps(
     """
     if isinstance(module, nn.Sequential):
         return _chain_steps(module, x, state, detached)
+    x = _precise(module, x)
     at_once: Any = getattr(module, "forward_steps", None)
     if at_once is not None:
         y, state = at_once(x, state, detached)
@@ -374,6 +376,13 @@ def takes_state(module: nn.Module) -> bool:
     """Whether ``module(x, state) -> (y, state)`` is its contract, as it is here and of what ``to_torch`` makes."""
     own = Spiking | Stack | Recurrent | Integrating | HeldDropout
     return isinstance(module, own) or bool(getattr(module, "explicit_state", False))
+
+
+def _precise(module: nn.Module, x: Tensor) -> Tensor:
+    """``x`` in float32 for what has a state: under autocast a membrane that adds up in a half would stand still."""
+    if x.dtype not in (torch.float16, torch.bfloat16) or not torch.is_autocast_enabled(x.device.type):
+        return x
+    return x.float() if takes_state(module) or hasattr(module, "single_step_functional_forward") else x
 
 
 def _chain(
