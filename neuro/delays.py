@@ -1,6 +1,6 @@
 """Layers whose synapses learn how long they take (DCLS-Delays), as modules with explicit state.
 
-    I_j[t] = sum_i w_ij s_i[t - d_ij],    d_ij = h - round(p_ij) in 0 .. Td - 1,    h = (Td - 1) / 2       after training
+    I_j[t] = sum_i w_ij s_i[t - d_ij];   d_ij = h - round(p_ij) in 0 .. Td - 1, h = (Td - 1) / 2      after training
 
 In training the delay is a bump of width S around ``h - p_ij`` (:mod:`neuro.delay_kernels`), S shrinks from epoch to
 epoch (:class:`Annealing`). A larger position p is a shorter delay. Times are in steps.
@@ -61,7 +61,7 @@ class Constant:
 
     value: float = 0.23
 
-    def __call__(self, done: int, epochs: int, h: int) -> float:  # noqa: ARG002
+    def __call__(self, done: int, epochs: int, h: int) -> float:
         """``value``."""
         return self.value
 
@@ -105,12 +105,12 @@ class DelayLinear(nn.Module):
         self.position = nn.Parameter(torch.empty(shapes[delay_sharing]))
         self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
         self.spread: Tensor
-        self.register_buffer("spread", torch.tensor(self.schedule(0, 1, self.half), dtype=torch.float64))
+        self.register_buffer("spread", torch.tensor(self.schedule(0, 1, self.reach), dtype=torch.float64))
         self._lines: tuple[Any, Lines] | None = None
         self.reset_parameters()
 
     @property
-    def half(self) -> int:
+    def reach(self) -> int:
         """``h = (Td - 1) / 2``."""
         return (self.taps - 1) // 2
 
@@ -119,17 +119,17 @@ class DelayLinear(nn.Module):
         """``w ~ U(+-sqrt(6 / n_in))``; ``p ~ U(-h - 1, h)`` clamped, as the reference has it."""
         bound = math.sqrt(6.0 / self.n_in)
         self.weight.uniform_(-bound, bound)
-        self.position.uniform_(-self.half - 1.0 if self.half else 0.0, self.half)
+        self.position.uniform_(-self.reach - 1.0 if self.reach else 0.0, self.reach)
         self.after_step()
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Positions into [-h, h]; the training loop calls it after each optimizer step."""
-        self.position.clamp_(-self.half, self.half)
+        self.position.clamp_(-self.reach, self.reach)
 
     def after_epoch(self, done: int, epochs: int) -> None:
         """S of the schedule; the training loop calls it after each epoch."""
-        self.spread.fill_(self.schedule(done, epochs, self.half))
+        self.spread.fill_(self.schedule(done, epochs, self.reach))
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step: ``x (N, n_in), state (Td - 1, N, n_in) -> (y (N, n_out), state)``."""
@@ -149,8 +149,8 @@ class DelayLinear(nn.Module):
 
     def delays(self) -> npt.NDArray[np.int64]:
         """``d = h - round(p)``, ``(n_out, n_in)``, steps."""
-        whole = self.position.detach().round().clamp(-self.half, self.half).cpu().numpy().astype(np.int64)
-        return np.broadcast_to(self.half - whole, (self.n_out, self.n_in)).copy()
+        whole = self.position.detach().round().clamp(-self.reach, self.reach).cpu().numpy().astype(np.int64)
+        return np.broadcast_to(self.reach - whole, (self.n_out, self.n_in)).copy()
 
     def discrete(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """``weight, delay (n_out, n_in)``: the layer once rounded, as exported."""
@@ -159,7 +159,7 @@ class DelayLinear(nn.Module):
     @torch.no_grad()
     def round_(self) -> DelayLinear:
         """Positions to whole numbers and frozen, one tap a synapse: from here on weights alone are trained."""
-        self.position.copy_(self.position.round().clamp(-self.half, self.half))
+        self.position.copy_(self.position.round().clamp(-self.reach, self.reach))
         self.position.requires_grad_(False)
         self.kernel, self.schedule = Tent(), Constant(0.0)
         self.spread.zero_()
@@ -211,7 +211,7 @@ class Tail(nn.Module):
         """``x``."""
         return x, state
 
-    def forward_steps(self, x: Tensor, state: Any = None, detached: bool = False) -> tuple[Tensor, Any]:  # noqa: ARG002
+    def forward_steps(self, x: Tensor, state: Any = None, detached: bool = False) -> tuple[Tensor, Any]:
         """``x (K, ...) -> (K + steps, ...)``."""
         if state is not None:
             raise ValueError("Tail: takes a whole sequence at once; train with BPTT or one chunk of all steps")
