@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
+from neuro.losses import Loss, Readout, backward, step_losses, total
 from neuro.modules import steps
-from neuro.train import Loss, Readout, step_losses, total
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,7 @@ class BPTT:
     """``dL/dW`` through every route in space and time, all T steps in one graph.
 
     ``readout`` None: ``L = (1/T) sum_t loss(o[t], y)``; else ``L = loss(readout(o), y)``, and what ``readout`` gives
-    is also what decides, in training as in evaluation (:data:`neuro.train.Readout`).
+    is also what decides, in training as in evaluation (:data:`neuro.losses.Readout`).
     """
 
     readout: Readout | None = None
@@ -29,5 +28,5 @@ class BPTT:
         else:
             summed = self.readout(out)
             value = loss(summed, y)
-        torch.autograd.backward(value)
+        backward(value)
         return value.detach(), summed.detach()

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from neuro.losses import Loss, backward
 from neuro.modules import ModuleState, Spiking, steps
 from neuro.neuron import Law
 from neuro.surrogate import Surrogate
-from neuro.train import Loss
 
 
 class Soma(Spiking):
@@ -56,5 +56,5 @@ class CountBPTT:
         summed = out.sum(0)
         strains = [s[1] for m, s in zip(model.children(), state or (), strict=True) if isinstance(m, Soma)]
         total = loss(summed, y) + self.strain * sum(strains, x.new_zeros(()))
-        torch.autograd.backward(total)
+        backward(total)
         return total.detach(), summed.detach()
