@@ -12,7 +12,7 @@ from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
 from neuro.methods.bptt import BPTT
-from neuro.methods.sltt import SLTT, runs
+from neuro.methods.sltt import SLTT, chunk_within, runs
 from neuro.modules import Spiking, Stack, step, steps, unroll
 from neuro.neuron import Decay, Law, NoLeak, Rate, Tau
 from neuro.surrogate import Triangle
@@ -343,3 +343,13 @@ def test_sltt_gradient_is_spikingjellys() -> None:
         (ce_mse(theirs(x[:, t]), y) / T).backward()
     assert furthest(found, [p.grad for p in theirs.parameters() if p.grad is not None]) <= 1e-15
     assert max(float(p.abs().max()) for p in found) > 1e-3
+
+
+def test_a_chunk_that_fits_a_budget() -> None:
+    """700-256-20 at batch 8 saves the input and, of 256 neurons, h and spikes: 4 (700 + 2 x 256) 8 bytes a step."""
+    net = Stack(nn.Linear(700, 256), Spiking(leaky(0.5), Triangle()), nn.Linear(256, 20))
+    x = torch.rand(8, 6, 700)
+    a_step = 8 * 4 * (700 + 2 * 256)
+    assert chunk_within(net, x, 3 * a_step) == 3
+    assert chunk_within(net, x, 3 * a_step - 1) == 2
+    assert chunk_within(net, x, 1) == 1
