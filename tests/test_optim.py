@@ -51,7 +51,7 @@ def test_gsnr_is_1_where_there_is_no_spread() -> None:
 
 @pytest.mark.parametrize("momentum", [0.9, 0.0])
 def test_steps_are_torch_sgd_with_a_rate_for_each_tensor(momentum: float) -> None:
-    """With dampening 1 - mu torch's SGD has the same momentum; its decay is coupled, so it is done by hand."""
+    """With dampening mu torch's SGD has the same momentum; its decay is coupled, so it is done by hand."""
     net, x, y = quadratic()
     reference, _, _ = quadratic()
     nn.functional.mse_loss(reference(x), y).backward()
@@ -60,7 +60,7 @@ def test_steps_are_torch_sgd_with_a_rate_for_each_tensor(momentum: float) -> Non
     ]
     lr, decay = 1e-3, 0.1
     groups = [{"params": [p], "lr": lr * s} for p, s in zip(params(reference), scales, strict=True)]
-    theirs = torch.optim.SGD(groups, lr=lr, momentum=momentum, dampening=(1.0 - momentum) if momentum else 0.0)
+    theirs = torch.optim.SGD(groups, lr=lr, momentum=momentum, dampening=momentum)
     for _ in range(20):
         reference.zero_grad()
         nn.functional.mse_loss(reference(x), y).backward()
