@@ -13,9 +13,9 @@ HOMES = (
     "snntorch._neurons.",
     "snntorch._layers.",
 )
-OURS = "neuro.modules"
+OURS = ("neuro.modules", "neuro.residual", "neuro.delays")
 
-NOTHING = {"Identity", "Dropout", "Dropout1d", "Dropout2d"}
+NOTHING = {"Identity", "Dropout", "Dropout1d", "Dropout2d", "HeldDropout"}
 """Identities in evaluation mode."""
 
 CHAINS = {"Sequential", "Stack", "SeqToANNContainer", "MultiStepContainer"}
@@ -23,6 +23,9 @@ CHAINS = {"Sequential", "Stack", "SeqToANNContainer", "MultiStepContainer"}
 
 LOOPS = {"Recurrent", "ElementWiseRecurrentContainer", "LinearRecurrentContainer"}
 """Containers that feed their children's last output back."""
+
+SUMS = {"Sum"}
+"""Containers that add the results of two ways."""
 
 _POOL = "use AvgPool2d, or a Conv2d with stride 2"
 _NORM = "it normalises by each sample; train with BatchNorm right behind Linear or Conv2d, which folds"
@@ -37,7 +40,7 @@ FIXES = {
     "AdaptiveMaxPool2d": _POOL,
     "FractionalMaxPool2d": _POOL,
     "LPPool2d": _POOL,
-    "AdaptiveAvgPool2d": "write the AvgPool2d with the kernel that it comes to",
+    "AdaptiveAvgPool2d": "its windows differ in size here; write an AvgPool2d whose kernel divides its input",
     "ConvTranspose1d": "use Conv2d",
     "ConvTranspose2d": "use Conv2d",
     "ConvTranspose3d": "use Conv2d",
@@ -83,12 +86,12 @@ CALLS = {
 
 def kind_of(cls: type) -> str:
     """Class name of a layer or neuron of torch, SpikingJelly or neuro; empty for anybody else's class."""
-    return cls.__qualname__ if cls.__module__.startswith(HOMES) or cls.__module__ == OURS else ""
+    return cls.__qualname__ if cls.__module__.startswith(HOMES) or cls.__module__ in OURS else ""
 
 
 def is_layer(cls: type) -> bool:
     """Whether ``cls`` is a layer, a neuron or derived from one, so that looking into its forward is wrong."""
-    return any(kind_of(c) not in {"", "Module"} | CHAINS | LOOPS for c in cls.__mro__)
+    return any(kind_of(c) not in {"", "Module"} | CHAINS | LOOPS | SUMS for c in cls.__mro__)
 
 
 def refusal(cls: type, label: str, known: Set[str]) -> MappingError:
