@@ -125,7 +125,7 @@ class Run:
     def _batches(self, number: int) -> None:
         """The batches of an epoch from where it stands."""
         self.model.train()
-        torch.manual_seed(torch_seed(self.seed, number))
+        torch.manual_seed(torch_seed(self.seed, number, self.among.rank))
         _, count = self.source.size(self.batch)
         numbered = enumerate(self.source.epoch(self.seed, number, self.batch))
         for _ in islice(numbered, self.within.batches):
