@@ -60,19 +60,12 @@ class SLTT:
         share = 1.0 if self.k is None or self.loss_scale == "T" or not self.k else T / self.k
         state = None
         total, summed = x.new_zeros(()), x.new_zeros(())
-<<<<<<< HEAD
         for first, end in runs(learned.tolist(), self.chunk):
             with torch.set_grad_enabled(bool(learned[first])):
                 out, state = steps(model, x[:, first:end].transpose(0, 1), state, detached=True)
                 part = step_losses(loss, out, y) / T
             if learned[first]:
-                torch.autograd.backward(part * share)
-=======
-        for chunk in torch.split(x.transpose(0, 1), self.chunk):
-            out, state = steps(model, chunk, state, detached=True)
-            part = step_losses(loss, out, y) / x.shape[1]
-            backward(part)
->>>>>>> scale
+                backward(part * share)
             total = total + part.detach()
             summed = summed + out.detach().sum(0)
         return total, summed
