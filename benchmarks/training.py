@@ -1,14 +1,14 @@
 """Training on the CPU against SpikingJelly 2: ``python benchmarks/training.py [--rounds 7] [--threads 2]``.
 
-(a) conv 32-64-128, 3 x 3, BatchNorm, LIF, 2 x 2 mean pooling, then linear, on 32 x 32 x 3, batch 16: 10.3 M multiply-adds
-a sample and step. (b) fully connected 700-256-256-20, batch 64, 5 % of inputs spiking. Law and slope are those of SLTT
-(Meng et al. 2023): tau 1.1, no decay of the input, threshold 1, soft reset, triangle.
+(a) conv 32-64-128, 3 x 3, BatchNorm, LIF, 2 x 2 mean pooling, then linear, on 32 x 32 x 3, batch 16: 10.3 M
+multiply-adds a sample and step. (b) fully connected 700-256-256-20, batch 64, 5 % of inputs spiking. Law and slope are
+those of SLTT (Meng et al. 2023): tau 1.1, no decay of the input, threshold 1, soft reset, triangle.
 
-Each round times every way once, in turns; a ratio is taken within a round, and median, least and most are over the rounds.
-Peak memory: rise of the resident peak of a fresh process over the loaded model and its input, each in its own process. The
-gradients of both SLTTs are compared before anything is timed. ``lif``: forward and backward of 1e6 neuron-steps (T = 16)
-against ``LIFNode`` in step mode 'm', backend 'torch'. Delays: :mod:`benchmarks.delays`. The last line is JSON; time and
-memory are ours over theirs, ``lif_`` and ``delay_infer_`` theirs over ours.
+Each round times every way once, in turns; a ratio is taken within a round; median, least and most are over the rounds.
+Peak memory: rise of the resident peak of a fresh process over the loaded model and its input, each in its own process.
+The gradients of both SLTTs are compared before anything is timed. ``lif``: forward and backward of 1e6 neuron-steps
+(T = 16) against ``LIFNode`` in step mode 'm', backend 'torch'. Delays: :mod:`benchmarks.delays`. The last line is JSON;
+time and memory are ours over theirs, ``lif_`` and ``delay_infer_`` theirs over ours.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def ours(net: str) -> Stack:
     torch.manual_seed(0)
     if net == "fc":
         sizes = (700, 256, 256)
-        parts = [m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), Spiking(LAW, Triangle()))]
+        parts = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), Spiking(LAW, Triangle()))]
         return Stack(*parts, nn.Linear(256, 20))
     parts = []
     for a, b in ((3, 32), (32, 64), (64, 128)):
@@ -132,7 +133,9 @@ def way(name: str, T: int) -> Way:
     kind, who = name.split("/")
     x, y = data(kind, T)
     model: nn.Module = ours(kind) if who.startswith("our") else theirs(kind, who == "sj_sltt")
-    method: Any = {"our_sltt": SLTT(1 if kind == "conv" else 16), "our_sltt4": SLTT(1, k=4), "our_bptt": BPTT()}.get(who)
+    method: Any = {"our_sltt": SLTT(2 if kind == "conv" else 16), "our_sltt4": SLTT(1, k=4), "our_bptt": BPTT()}.get(
+        who
+    )
 
     def run() -> None:
         model.zero_grad()

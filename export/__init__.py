@@ -5,6 +5,7 @@ from export.network import (
     Conv1d,
     Conv2d,
     Delay,
+    DelayedLinear,
     Edge,
     Flatten,
     Input,
@@ -17,6 +18,7 @@ from export.network import (
     Scale,
     Spiking,
     SumPool2d,
+    Window,
 )
 from export.program import CapacityError, MappingError, Program
 
@@ -26,6 +28,7 @@ __all__ = [
     "Conv1d",
     "Conv2d",
     "Delay",
+    "DelayedLinear",
     "Edge",
     "Flatten",
     "Input",
@@ -40,4 +43,5 @@ __all__ = [
     "Scale",
     "Spiking",
     "SumPool2d",
+    "Window",
 ]

@@ -9,20 +9,22 @@ from typing import TypeAlias
 import numpy as np
 
 from export.brian_synapses import Array, Listed, convolution, dense, identity
-from export.network import AvgPool2d, Conv1d, Conv2d, Delay, Linear, Network, Pair, Shape, SumPool2d
+from export.network import AvgPool2d, Conv1d, Conv2d, Delay, DelayedLinear, Linear, Network, Pair, Shape, SumPool2d
 from export.program import MappingError
 
 Window: TypeAlias = tuple[Array, Shape, Pair, Pair, Pair, int]
 """Arguments of :func:`convolution`."""
 Windowed = Conv1d | Conv2d | AvgPool2d | SumPool2d
+QUEUED = "x_post += w"
+"""What a spike does that waits in Brian's queue."""
 
 
 @dataclass(frozen=True)
 class Projection:
     """One Synapses: ``src`` to ``dst`` by the weights of node ``by`` (None: one to one) on ``event`` of ``src``.
 
-    ``delay``: steps in Brian's queue, to which a Delay node adds those of its elements. ``steps``: the delay in the
-    network without them. ``only``: the elements of a Delay node that wait so long; None for all.
+    ``delay``: steps in Brian's queue, to which a node with delays adds those of its elements or synapses. ``steps``:
+    the delay in the network without them. ``only``: the elements or synapses that wait so long; None for all.
     """
 
     src: str
@@ -40,6 +42,8 @@ def synapses(network: Network, projection: Projection) -> Listed:
     node = None if projection.by is None else network.nodes[projection.by]
     if isinstance(node, Linear):
         return dense(node.weight)
+    if isinstance(node, DelayedLinear):
+        return dense(node.weight if projection.only is None else node.masked(projection.only))
     if isinstance(node, Windowed):
         return convolution(*window(network, projection))
     if isinstance(node, Delay) and projection.only is not None:
@@ -52,6 +56,8 @@ def waits(network: Network, projection: Projection) -> Array:
     node = None if projection.by is None else network.nodes[projection.by]
     if isinstance(node, Delay) and projection.only is None:
         return projection.delay + node.steps.ravel()
+    if isinstance(node, DelayedLinear) and projection.only is None:
+        return projection.delay + node.delays.T[node.weight.T != 0].astype(np.int64)
     return np.asarray(projection.delay)
 
 
@@ -73,6 +79,8 @@ def synapse_count(network: Network, projection: Projection) -> int:
     node = None if projection.by is None else network.nodes[projection.by]
     if isinstance(node, Linear):
         return int(np.count_nonzero(node.weight))
+    if isinstance(node, DelayedLinear):
+        return int(np.count_nonzero(node.weight if projection.only is None else node.masked(projection.only)))
     if not isinstance(node, Windowed):
         return len(synapses(network, projection)[0])
     weight, shape, stride, padding, dilation, _ = window(network, projection)

@@ -1,8 +1,8 @@
 """A Network as Brian 2 groups and projections: which there are, their equations, their place in a step.
 
-A group is an Input, a Spiking node, or a node whose value others take (``relay``): pooling, Scale, Delay, Integrator, a
-graded output, and a layer with weights that does not lead to neurons alone. Other layers are the weights of synapses,
-their biases the constant ``bias`` of the group that they lead to.
+A group is an Input, a Spiking node, or a node whose value others take (``relay``): pooling, Scale, Delay, Window,
+Integrator, a graded output, and a layer with weights that does not lead to neurons alone. Other layers are the weights
+of synapses, their biases the constant ``bias`` of the group that they lead to.
 
 One step of the network is one ``dt`` of Brian. All of it happens in the slot ``groups``; ``order`` puts group k, as
 :meth:`Network.order` counts, at ``10 k``:
@@ -27,25 +27,31 @@ from itertools import pairwise
 
 import numpy as np
 
-from export.brian_links import Projection
+from export.brian_links import QUEUED, Projection
 from export.brian_synapses import Array
 from export.network import (
     AvgPool2d,
     Delay,
+    DelayedLinear,
     Flatten,
     Input,
     Integrator,
+    Lined,
     Network,
     Output,
     Scale,
     Spiking,
     SumPool2d,
     Weighted,
+    Window,
 )
 from export.program import MappingError
-from neuro.neuron import Charge, Decay, Law, NoLeak, Rate, Tau
+from neuro.neuron import Charge, Decay, Law, Leaky, NoLeak, Rate, Tau
 
-KNOWN = Input | Output | Weighted | AvgPool2d | SumPool2d | Flatten | Scale | Delay | Spiking | Integrator
+KNOWN = (
+    Input | Output | Weighted | DelayedLinear | AvgPool2d | SumPool2d | Flatten | Scale | Delay | Window | Spiking
+    | Integrator
+)  # fmt: skip
 MAX_LATE = 256
 """Past values that a group keeps in variables of its own; a choice, not a limit of Brian."""
 CHARGE, UPDATE, FIRE, RESET, SEND = range(5)
@@ -110,6 +116,8 @@ def charge_text(charge: Charge, ode: bool) -> tuple[str, str, dict[str, float], 
     if isinstance(charge, Decay):
         state, update = "v : 1\nI : 1", "c = I * current + x\nh = v * voltage + c\nI = c\nv = h"
         ode = False
+    elif isinstance(charge, Leaky):
+        update, ode = "h = v * beta + x\nv = h", False
     elif isinstance(charge, Tau | Rate):
         scale = "/ tau" if isinstance(charge, Tau) else "* rate"
         per_step = "/ (tau * dt)" if isinstance(charge, Tau) else "* rate / dt"
@@ -119,7 +127,7 @@ def charge_text(charge: Charge, ode: bool) -> tuple[str, str, dict[str, float], 
             update, flow = f"h = v - (v - rest) {scale} + x\nv = h", f"(rest - v) {per_step}"
             jump = "v = v + x"
     elif not isinstance(charge, NoLeak):
-        raise MappingError(f"charge {charge!r} has no Brian 2 rule; use NoLeak, Tau, Rate or Decay")
+        raise MappingError(f"charge {charge!r} has no Brian 2 rule; use NoLeak, Tau, Rate, Leaky or Decay")
     return (f"dv/dt = {flow} : 1", jump, constants, True) if ode else (state, update, constants, False)
 
 
@@ -160,7 +168,7 @@ class _Builder:
         node = self.nodes[name]
         if isinstance(node, Output):
             return self.graded
-        if isinstance(node, Weighted):
+        if isinstance(node, Weighted | DelayedLinear):
             ends = self._ends(name)
             whole = all(isinstance(self.nodes[n], Spiking | Integrator | Output) for n, _ in ends)
             return not whole or (node.bias is not None and any(delay for _, delay in ends))
@@ -190,23 +198,21 @@ class _Builder:
         node = self.nodes[name]
         if isinstance(node, Input):
             return []
-        if isinstance(node, Delay):
-            return [p for src, delay in self._starts(name) for p in self._delayed(src, name, node, delay)]
-        if isinstance(node, Weighted | AvgPool2d | SumPool2d):
+        if isinstance(node, Weighted | Lined | AvgPool2d | SumPool2d):
             self._add_bias(name, name)
-            return [self._projection(src, name, name, delay) for src, delay in self._starts(name)]
+            return [p for src, delay in self._starts(name) for p in self._through(src, name, name, delay)]
         found = []
         for by, delay in self._starts(name):
             if by in self.place:
                 found.append(self._projection(by, name, None, delay))
                 continue
             self._add_bias(name, by)
-            found += [self._projection(src, name, by, delay + more) for src, more in self._starts(by)]
+            found += [p for src, more in self._starts(by) for p in self._through(src, name, by, delay + more)]
         return found
 
     def _add_bias(self, name: str, layer: str) -> None:
         node = self.nodes[layer]
-        if not isinstance(node, Weighted) or node.bias is None:
+        if not isinstance(node, Weighted | DelayedLinear) or node.bias is None:
             return
         each = math.prod(self.shapes[layer]) // len(node.bias)  # a channel's bias is that of all its places
         bias = np.repeat(node.bias.astype(np.float64), each)
@@ -215,8 +221,8 @@ class _Builder:
 
     def _projection(self, src: str, dst: str, by: str | None, steps: int, only: int | None = None) -> Projection:
         delay = steps if self.place[src] < self.place[dst] else steps - 1
-        if isinstance(self.nodes[src], Spiking):
-            return Projection(src, dst, by, "spike", delay, steps, "x_post += w")
+        if self._sends_spikes(src):
+            return Projection(src, dst, by, "spike", delay, steps, QUEUED)
         if delay > MAX_LATE:
             raise MappingError(
                 f"{dst}: takes values of {src} {steps} steps later, which Brian 2 keeps in as many variables, at most "
@@ -226,16 +232,27 @@ class _Builder:
         value, event = (f"late{delay}",) * 2 if delay else ("value", "spike")
         return Projection(src, dst, by, event, 0, steps, f"x_post += w * {value}_pre", only)
 
-    def _delayed(self, src: str, dst: str, node: Delay, steps: int) -> list[Projection]:
+    def _through(self, src: str, dst: str, by: str, steps: int) -> list[Projection]:
         """Spikes wait in one queue with a delay for each synapse; values in lines, one projection for each delay."""
-        if isinstance(self.nodes[src], Spiking):
-            return [self._projection(src, dst, dst, steps)]
-        return [self._projection(src, dst, dst, steps + int(k), int(k)) for k in np.unique(node.steps)]
+        node = self.nodes[by]
+        if self._sends_spikes(src) or not isinstance(node, Lined):
+            return [self._projection(src, dst, by, steps)]
+        waits = np.unique(node.steps if isinstance(node, Delay) else node.delays[node.weight != 0])
+        return [self._projection(src, dst, by, steps + int(k), int(k)) for k in waits]
+
+    def _sends_spikes(self, name: str) -> bool:
+        """A Spiking node, or a Window on one: values 0 and 1, so that an event says all."""
+        if not isinstance(self.nodes[name], Window):
+            return isinstance(self.nodes[name], Spiking)
+        starts = self._starts(name)
+        return len(starts) == 1 and isinstance(self.nodes[starts[0][0]], Spiking)
 
     def _group(self, name: str) -> Group:
         node = self.nodes[name]
         if isinstance(node, Spiking):
             return self._neurons(name, node.law)
+        if self._sends_spikes(name):
+            self.lines[name].add(0)
         depth = max(self.lines[name], default=0)
         late = [f"late{k}" for k in range(depth, 0, -1)]
         shift = [f"{a} = {b}" for a, b in pairwise([*late, "value"])]
@@ -244,6 +261,8 @@ class _Builder:
             variables, take = [], ["value = stimulus(t, i)"]
         elif isinstance(node, AvgPool2d):
             take, constants = ["value = x / taps"], {"taps": float(math.prod(node.kernel))}
+        elif isinstance(node, Window):
+            take, constants = ["value = x * int(t_in_timesteps < stop)"], {"stop": float(node.stop)}
         elif isinstance(node, Scale):
             variables, take = [*variables, "scale : 1"], ["value = x * scale"]
         elif isinstance(node, Integrator):

@@ -11,7 +11,7 @@ import inspect
 from export import brian_synapses
 from export.brian_links import Projection, window
 from export.brian_model import Group, Model
-from export.network import AvgPool2d, Conv1d, Delay, Linear, Network, SumPool2d
+from export.network import AvgPool2d, Conv1d, Delay, DelayedLinear, Linear, Network, SumPool2d
 
 HEAD = '''"""A spiking network as Brian 2 equations, written by spikeport. Run it, read it, change it.
 
@@ -193,6 +193,13 @@ def _projection(network: Network, model: Model, p: Projection) -> str:
             delay = f"np.tile({steps}{f' {p.delay:+d}' if p.delay else ''}, copies)"
         else:
             made = f"identity(np.flatnonzero({steps} == {p.only}))"
+    elif isinstance(node, DelayedLinear):
+        weight, late = (f"weights[{f'{p.by}.{k}'!a}]" for k in ("weight", "delays"))
+        if p.only is None:
+            made, waits = f"dense({weight})", f"{late}.T[{weight}.T != 0].astype(int)"
+            delay = f"np.tile({waits}{f' {p.delay:+d}' if p.delay else ''}, copies)"
+        else:
+            made = f"dense(np.where({late} == {p.only}, {weight}, 0.0))"
     elif node is not None:
         made = _weights(network, p)
     note = f"{ascii(p.by) if p.by else 'one to one'}{f', later by {p.steps}' if p.steps else ''}"

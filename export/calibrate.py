@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.lower import Float, Link, Lowered
-from export.network import Network, Shape
+from export.network import Network, Shape, Window
 from export.quantize import Quantized
 from neuro.chip import kept
 from neuro.neuron import Decay, Law
@@ -47,15 +47,19 @@ def record(network: Network, lowered: Lowered, x: npt.NDArray[Any]) -> Recording
     if x.ndim < 2 or x.shape[2:] != shapes[network.input] or not x.size:
         raise ValueError(f"calibration must be (samples, T, {shapes[network.input]}) and not empty, got {x.shape}")
     spiking = network.spiking()
-    past: dict[str, list[Float]] = {network.input: [], **{n: [] for n in spiking}}
+    senders = [n for n, node in network if n in spiking or isinstance(node, Window)]
+    past: dict[str, list[Float]] = {network.input: [], **{n: [] for n in senders}}
     recording = Recording(dict.fromkeys(spiking, 0.0), past, shapes)
-    links = {n: [part for k in lowered.links if k.dst == n for part in k.bins()] for n in spiking}
+    links = {n: [part for k in lowered.links if k.dst == n for part in k.bins()] for n in senders}
     u = {n: np.zeros((len(x), *shapes[n])) for n in spiking}
     state: dict[str, Any] = {}
     for t in range(x.shape[1]):
         past[network.input].append(x[:, t].astype(np.float64))
-        for n in spiking:
-            a = recording.current(n, t, links[n])
+        for n in senders:
+            a, node = recording.current(n, t, links[n]), network.nodes[n]
+            if isinstance(node, Window):
+                past[n].append(a if t < node.stop else np.zeros_like(a))
+                continue
             law = network.law(n)
             keep, _, gain, _ = law.charge.canonical()
             u[n] = keep * u[n] + gain * a

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from export.gate import gate, windows
 from export.loihi import ConvEdge, DenseEdge, Edge, InputNode, Int, Lif, Node
 from export.lower import Link, lower
 from export.network import Network
@@ -29,7 +30,12 @@ def fit(network: Network, *, profile: str = "loihi1", chips: int | None = None) 
     nodes: dict[str, Node] = {network.input: InputNode(shapes[network.input])}
     nodes |= {n: Lif(shapes[n], 4095, 0, 1) for n in network.spiking()}
     links = [timed(link, start, shapes) for link in lowered.links]
-    edges = [_edge(link, *waits(link, start)) for link in links]
+    gated = windows(network)
+    edges = [_edge(link, *waits(link, start)) for link in links if link.dst not in gated]
+    for name in gated:
+        more, into, _ = gate(network, name, [x for x in links if x.dst == name], start, 0)
+        nodes |= more
+        edges += into
     return place(nodes, edges, load_profile(profile), chips)
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from export.network import Conv1d, Linear, Loss, Shape, Weighted
+from export.network import Conv1d, DelayedLinear, Linear, Loss, Shape, Weighted
 from neuro.norm import folded
 
 SAMPLES = 8
 
 
-def fold(node: Weighted, norm: nn.BatchNorm1d | nn.BatchNorm2d, in_shape: Shape, name: str) -> tuple[Weighted, Loss]:
+Foldable: TypeAlias = Weighted | DelayedLinear
+
+
+def fold(node: Foldable, norm: nn.BatchNorm1d | nn.BatchNorm2d, in_shape: Shape, name: str) -> tuple[Foldable, Loss]:
     """``node`` with ``norm`` in it, and the largest absolute change of the output on random spikes.
 
     Errors: ``ValueError`` where the norm has no running statistics or another number of channels.
@@ -31,7 +34,7 @@ def fold(node: Weighted, norm: nn.BatchNorm1d | nn.BatchNorm2d, in_shape: Shape,
     return made, Loss(name, what, size)
 
 
-def _difference(before: Weighted, after: Weighted, norm: nn.Module, in_shape: Shape) -> float:
+def _difference(before: Foldable, after: Foldable, norm: nn.Module, in_shape: Shape) -> float:
     draw = np.random.default_rng(0).random((SAMPLES, *in_shape)) < 0.5
     x = torch.from_numpy(draw.astype(before.weight.dtype))
     n: Any = norm
@@ -40,11 +43,11 @@ def _difference(before: Weighted, after: Weighted, norm: nn.Module, in_shape: Sh
         return float((y - apply(after, x)).abs().max())
 
 
-def apply(node: Weighted, x: torch.Tensor) -> torch.Tensor:
-    """The node's function in torch, ``x (N, ...)``."""
+def apply(node: Foldable, x: torch.Tensor) -> torch.Tensor:
+    """The node's function in torch, ``x (N, ...)``; of delayed synapses, what they make of an input that stays."""
     weight = torch.from_numpy(np.ascontiguousarray(node.weight))
     bias = None if node.bias is None else torch.from_numpy(np.ascontiguousarray(node.bias))
-    if isinstance(node, Linear):
+    if isinstance(node, Linear | DelayedLinear):
         return functional.linear(x, weight, bias)
     if isinstance(node, Conv1d):
         return functional.conv1d(x, weight, bias, node.stride, node.padding, node.dilation, node.groups)

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import numpy as np
 
 from export.network import Delay, Edge, Loss, Network, NetworkError, Node, Scale, Shape, Weighted, floats
+from export.nir_delays import NOTE, restore
 from export.nir_file import Raw, graph_dict, read_nir
 from export.nir_graph import breadth_first, closing, cyclic, flatten, ordered
 from export.nir_law import FIELDS, SPIKING, Step, Value, read_population, told_law
@@ -125,6 +126,8 @@ class _Builder:
         self.nodes = {n: self.nodes[n] for n in order}
         for n, gain in self.gains.items():
             edges = self._fold(n, gain, edges)
+        notes = {n: _meta(r)[NOTE] for n, r in self.known.items() if NOTE in _meta(r) and n in self.nodes}
+        self.nodes, edges = restore(self.nodes, edges, notes)
         network = Network(self.nodes, self._lines(edges), dt, self.label, ())
         network = replace(self._restored(network), losses=tuple(self.losses))
         network.check()
@@ -266,7 +269,7 @@ class _Builder:
     def _lines(self, edges: list[Edge]) -> list[Edge]:
         """Delay nodes that spikeport wrote for the delay of an edge become one again."""
         for name, raw in self.known.items():
-            node = self.nodes[name]
+            node = self.nodes.get(name)
             into, out = [e for e in edges if e.dst == name], [e for e in edges if e.src == name]
             if not isinstance(node, Delay) or "edge" not in _meta(raw) or len(into) != 1 or len(out) != 1:
                 continue

@@ -24,9 +24,11 @@ from export.kinds import CALLS, CHAINS, FIXES, LOOPS, NOTHING, is_layer, kind_of
 from export.network import (
     Conv1d,
     Conv2d,
+    DelayedLinear,
     Edge,
     Flatten,
     Input,
+    Integrator,
     Linear,
     Loss,
     Network,
@@ -36,28 +38,41 @@ from export.network import (
     Shape,
     Spiking,
     Weighted,
+    Window,
 )
 from export.program import MappingError
-from export.readers import READERS, array
+from export.readers import READERS, array, read_adaptive
 from export.to_torch import NetworkModule
 
 Value: TypeAlias = tuple[str, ...]
 """Names of the nodes whose sum a value is."""
 
 
-def from_torch(module: nn.Module, input_shape: Shape, *, dt_s: float = 1e-3, name: str | None = None) -> Network:
+def from_torch(
+    module: nn.Module,
+    input_shape: Shape,
+    *,
+    dt_s: float = 1e-3,
+    name: str | None = None,
+    horizon: int | None = None,
+) -> Network:
     """The network that ``module`` computes in evaluation mode, checked; its nodes are named by module path.
 
-    ``input_shape``: one step of one sample. What folding changed is in ``Network.losses``; ``module`` is left
-    as it is. Errors: :class:`MappingError` naming the path, the rule and the fix; ``NetworkError`` for
-    weights and shapes.
+    ``input_shape``: one step of one sample. ``horizon``: steps of a sample, for a module with a ``neuro.delays.Tail``.
+    Each tail then becomes a Window that closes where its sequence ends in training, after ``horizon`` steps and those
+    of the tails before it: the exact answer of the module, in ``neuro.delays.horizon(module, horizon)`` steps. None
+    cuts nothing: what is on its way goes on, the natural thing in a stream.
+    What folding and rounding changed is in ``Network.losses``; ``module`` is left as it is. Errors:
+    :class:`MappingError` naming the path, the rule and the fix; ``NetworkError`` for weights and shapes.
     """
     if isinstance(module, NetworkModule):
         own = module.shapes[module.network.input]
         if tuple(input_shape) != own:
             raise NetworkError(f"{module.network.name}: takes {own}, got input_shape {tuple(input_shape)}; give that")
         return replace(module.trained(), dt_s=dt_s, name=name or module.network.name)
-    graph = _Builder(name or type(module).__name__)
+    if horizon is not None and (isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1):
+        raise MappingError(f"horizon: must be the whole steps of a sample, 1 or more, or None, got {horizon!r}")
+    graph = _Builder(name or type(module).__name__, horizon)
     graph.add("input", Input(tuple(int(n) for n in input_shape)), ())
     graph.add("output", Output(), graph.convert(module, "", ("input",)))
     network = Network(graph.nodes, graph.edges, dt_s, graph.name, tuple(graph.losses))
@@ -68,11 +83,14 @@ def from_torch(module: nn.Module, input_shape: Shape, *, dt_s: float = 1e-3, nam
 @dataclass
 class _Builder:
     name: str
+    horizon: int | None = None
     nodes: dict[str, Node] = field(default_factory=dict)
     edges: list[Edge] = field(default_factory=list)
     shapes: dict[str, Shape] = field(default_factory=dict)
     losses: list[Loss] = field(default_factory=list)
     neurons: dict[int, str] = field(default_factory=dict)
+    ends: dict[str, int] = field(default_factory=dict)
+    """Steps that a node's sequence lasts, where there is a horizon."""
     sealed: set[str] = field(default_factory=set)
     """Nodes that more than the next layer adds to later, so that a norm behind them cannot fold."""
 
@@ -90,10 +108,17 @@ class _Builder:
             return self._loop(module, kind, path, value)
         if kind in NOTHING:
             return value
+        if kind == "Tail":
+            return self._tail(module, label, value)
         if kind in NORMS:
             return self._norm(module, label, value)
         if kind in READERS:
             return self._leaf(module, label, READERS[kind], value)
+        if kind == "AdaptiveAvgPool2d":
+            shape = self.shapes[value[0]]
+            pool = read_adaptive(module, (shape[1], shape[2])) if len(shape) == 3 else None
+            if pool is not None:
+                return self.add(label, pool, value)
         if is_layer(_type(module)) or not module._modules:
             raise refusal(_type(module), label, set(READERS) | set(NORMS) | LOOPS)
         return self._trace(module, path, value)
@@ -109,27 +134,34 @@ class _Builder:
             self.shapes[name] = node.out_shape(next(iter(shapes), ()))
         except ValueError as error:
             raise NetworkError(f"{name}: {error}") from None
+        if self.horizon is not None:
+            self.ends[name] = max((self.ends[v] for v in value), default=self.horizon)
         self.nodes[name] = node
         self.edges += [Edge(v, name) for v in value]
         return (name,)
 
-    def _leaf(self, module: nn.Module, label: str, read: Callable[[Any], Node], value: Value) -> Value:
+    def _leaf(self, module: Any, label: str, read: Callable[[Any], Node], value: Value) -> Value:
         try:
             node = read(module)
         except ValueError as error:
             raise MappingError(f"{label}: {_type(module).__name__} {error}") from None
-        if isinstance(node, Spiking):
+        if isinstance(node, Spiking | Integrator | DelayedLinear):
             if id(module) in self.neurons:
                 raise MappingError(
                     f"{label}: is the same object as {self.neurons[id(module)]}, so both share one state; "
                     "give every use a module of its own"
                 )
             self.neurons[id(module)] = label
+        if isinstance(node, DelayedLinear) and not module.is_discrete():
+            position: Any = module.position
+            size = float((position - position.round()).abs().max())
+            what = "learned delays rounded, one tap a synapse; largest change in steps"
+            self.losses.append(Loss(label, what, size))
         return self.add(label, node, value)
 
     def _norm(self, module: Any, label: str, value: Value) -> Value:
         wanted = NORMS[_kind(module)]
-        names = " or ".join(w.__name__ for w in wanted)
+        names = " or ".join(w.__name__ for w in wanted if w is not DelayedLinear)
         before = self.nodes[value[0]]
         used = value[0] in self.sealed or any(e.src == value[0] for e in self.edges)
         if len(value) > 1 or used or not isinstance(before, wanted):
@@ -143,6 +175,14 @@ class _Builder:
         except ValueError as error:
             raise MappingError(f"{label}: {type(module).__name__} {error}") from None
         self.losses.append(loss)
+        return value
+
+    def _tail(self, module: Any, label: str, value: Value) -> Value:
+        """The end of the sequence so far; what follows lasts longer."""
+        if self.horizon is None:
+            return value
+        value = self.add(label, Window(max(self.ends[v] for v in value)), value)
+        self.ends[label] += int(module.steps)
         return value
 
     def _loop(self, module: Any, kind: str, path: str, value: Value) -> Value:
@@ -281,6 +321,10 @@ def _kind(module: nn.Module) -> str:
     return kind_of(_type(module))
 
 
-NORMS: dict[str, tuple[type[Weighted], ...]] = {"BatchNorm1d": (Linear, Conv1d), "BatchNorm2d": (Conv2d,)}
+_AXIS: dict[str, tuple[type[Weighted | DelayedLinear], ...]] = {
+    "1d": (Linear, Conv1d, DelayedLinear),
+    "2d": (Conv2d,),
+}
+NORMS = {f"{kind}{d}": into for kind in ("BatchNorm", "ChunkNorm", "FrozenNorm") for d, into in _AXIS.items()}
 ADDS = {operator.add, operator.iadd, torch.add, "add"}
 FLATTENS = {torch.flatten, "flatten"}

@@ -13,9 +13,9 @@ HOMES = (
     "snntorch._neurons.",
     "snntorch._layers.",
 )
-OURS = "neuro.modules"
+OURS = ("neuro.modules", "neuro.delays")
 
-NOTHING = {"Identity", "Dropout", "Dropout1d", "Dropout2d"}
+NOTHING = {"Identity", "Dropout", "Dropout1d", "Dropout2d", "HeldDropout"}
 """Identities in evaluation mode."""
 
 CHAINS = {"Sequential", "Stack", "SeqToANNContainer", "MultiStepContainer"}
@@ -37,7 +37,7 @@ FIXES = {
     "AdaptiveMaxPool2d": _POOL,
     "FractionalMaxPool2d": _POOL,
     "LPPool2d": _POOL,
-    "AdaptiveAvgPool2d": "write the AvgPool2d with the kernel that it comes to",
+    "AdaptiveAvgPool2d": "its windows differ in size here; write an AvgPool2d whose kernel divides its input",
     "ConvTranspose1d": "use Conv2d",
     "ConvTranspose2d": "use Conv2d",
     "ConvTranspose3d": "use Conv2d",
@@ -83,7 +83,7 @@ CALLS = {
 
 def kind_of(cls: type) -> str:
     """Class name of a layer or neuron of torch, SpikingJelly or neuro; empty for anybody else's class."""
-    return cls.__qualname__ if cls.__module__.startswith(HOMES) or cls.__module__ == OURS else ""
+    return cls.__qualname__ if cls.__module__.startswith(HOMES) or cls.__module__ in OURS else ""
 
 
 def is_layer(cls: type) -> bool:

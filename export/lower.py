@@ -4,7 +4,8 @@
 
 Convolutions stay convolutions where they are one, or pooling before one with ``kernel == stride``; every other chain
 becomes a matrix. A mean and a sum are convolutions with equal weights, a Scale a diagonal. A Delay node turns into
-delays of synapses: through one element of it, those of that element. Weights are float64.
+delays of synapses: through one element of it, those of that element; a DelayedLinear has them. A Window is a population
+here, for it has a state (:mod:`export.gate`). Weights are float64.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from export.network import (
     Conv1d,
     Conv2d,
     Delay,
+    DelayedLinear,
     Flatten,
     Input,
     Integrator,
     Linear,
+    Lined,
     Network,
     Pair,
     Scale,
@@ -32,11 +35,14 @@ from export.network import (
     Spiking,
     SumPool2d,
     Weighted,
+    Window,
 )
 from export.program import CapacityError, MappingError
 
 Float: TypeAlias = npt.NDArray[np.float64]
 Step: TypeAlias = tuple[str, Any]
+Population: TypeAlias = Input | Spiking | Window
+"""What sends spikes."""
 MATRIX_LIMIT = 2**27
 """Largest dense matrix that a chain is composed into: 1 GiB of float64."""
 
@@ -93,7 +99,7 @@ def lower(network: Network) -> Lowered:
     network.check()
     shapes, spiking = network.shapes(), network.spiking()
     last = network.sources(network.output)
-    if len(last) != 1 or not isinstance(network.nodes[last[0].src], Spiking) or last[0].delay:
+    if len(last) != 1 or not isinstance(network.nodes[last[0].src], Spiking | Window) or last[0].delay:
         names = ", ".join(e.src for e in last)
         raise MappingError(
             f"{network.output}: the chip sends spikes, but the output is '{names}'; let one Spiking node, undelayed, "
@@ -103,9 +109,21 @@ def lower(network: Network) -> Lowered:
     for name in spiking:
         for src, ops, delay in _paths(network, name):
             links += _delayed(src, name, ops, delay, shapes)
+    links += [_relayed(network, n, shapes) for n, node in network if isinstance(node, Window)]
     constants: dict[str, Float | None] = {}
     bias = {n: _constant(network, n, shapes, constants) for n in spiking}
     return Lowered(links, bias)
+
+
+def _relayed(network: Network, name: str, shapes: dict[str, Shape]) -> Link:
+    """What leads to a Window: spikes of one population, as they are."""
+    ways = _paths(network, name)
+    if len(ways) != 1 or any(not isinstance(op, Flatten) for _, op in ways[0][1]):
+        raise MappingError(
+            f"{name}: the window is no plain end of one population's spikes, and the chip sends spikes; put it (Tail) "
+            "right behind a Spiking node, or export the network without windows (from_torch without horizon)"
+        )
+    return _compose(ways[0][0], name, *ways[0][1:], shapes)
 
 
 def as_matrix(link: Link, src: Shape, dst: Shape) -> Link:
@@ -137,7 +155,7 @@ def _paths(network: Network, name: str, through: tuple[str, ...] = ()) -> list[t
     found: list[tuple[str, list[Step], int]] = []
     for e in network.sources(name):
         node = network.nodes[e.src]
-        if isinstance(node, Input | Spiking):
+        if isinstance(node, Population):
             found.append((e.src, [], e.delay))
             continue
         if isinstance(node, Integrator):
@@ -147,8 +165,9 @@ def _paths(network: Network, name: str, through: tuple[str, ...] = ()) -> list[t
             )
         if e.src in through:
             raise MappingError(f"{e.src}: lies in a loop without a Spiking node; put one into the loop")
-        late = e.delay or (node.depth if isinstance(node, Delay) else 0)
-        if late and _has_bias(network, e.src):
+        waited = e.delay and _has_bias(network, e.src)
+        if waited or (isinstance(node, Lined) and node.depth and _hears_bias(network, e.src)):
+            late = e.delay or (node.depth if isinstance(node, Lined) else 0)
             raise MappingError(f"{e.src}: its bias passes a delay of {late}; delay its input instead of its output")
         ways = _paths(network, e.src, (*through, e.src))
         found += [(s, [*ops, (e.src, node)], d + e.delay) for s, ops, d in ways]
@@ -156,32 +175,43 @@ def _paths(network: Network, name: str, through: tuple[str, ...] = ()) -> list[t
 
 
 def _has_bias(network: Network, name: str, through: tuple[str, ...] = ()) -> bool:
+    """Does it answer to silence?"""
     node = network.nodes[name]
-    if isinstance(node, Input | Spiking) or name in through:
+    if isinstance(node, Population) or name in through:
         return False
     bias = getattr(node, "bias", None)
-    before = (e.src for e in network.sources(name))
-    return (bias is not None and bool(bias.any())) or any(_has_bias(network, n, (*through, name)) for n in before)
+    return (bias is not None and bool(bias.any())) or _hears_bias(network, name, through)
+
+
+def _hears_bias(network: Network, name: str, through: tuple[str, ...] = ()) -> bool:
+    return any(_has_bias(network, e.src, (*through, name)) for e in network.sources(name))
 
 
 def _delayed(src: str, dst: str, ops: list[Step], delay: int, shapes: dict[str, Shape]) -> list[Link]:
-    """The chain as links: one, with a delay of each synapse where its way leads through a Delay node.
+    """The chain as links: one, with a delay of each synapse where its way leads through a node with delays.
 
     Between two linear maps that share targets and sources, a synapse would have several delays: one link for each.
     """
-    at = next((k for k, (_, op) in enumerate(ops) if isinstance(op, Delay)), None)
+    at = next((k for k, (_, op) in enumerate(ops) if isinstance(op, Lined)), None)
     if at is None:
         return [_compose(src, dst, ops, delay, shapes)]
     name, node = ops[at]
-    found = np.unique(node.steps)
-    if len(found) == 1:
-        return _delayed(src, dst, [*ops[:at], *ops[at + 1 :]], delay + int(found[0]), shapes)
     parts = []
-    for d in found:
-        mask: Step = (name, Scale((node.steps == d).astype(np.float64)))
-        parts += _delayed(src, dst, [*ops[:at], mask, *ops[at + 1 :]], delay + int(d), shapes)
-    parts = [as_matrix(p, shapes[src], shapes[dst]) if p.conv else p for p in parts if p.weight.any()]
-    return _merged(parts) if parts else [_compose(src, dst, [*ops[:at], *ops[at + 1 :]], delay, shapes)]
+    for d, part in _by_delay(node):
+        step = [] if part is None else [(name, part)]
+        parts += _delayed(src, dst, [*ops[:at], *step, *ops[at + 1 :]], delay + d, shapes)
+    if len(parts) == 1:
+        return parts
+    used = [as_matrix(p, shapes[src], shapes[dst]) if p.conv else p for p in parts if p.weight.any()]
+    return _merged(used) if used else parts[:1]
+
+
+def _by_delay(node: Delay | DelayedLinear) -> list[tuple[int, Linear | Scale | None]]:
+    """Each delay with the map that it delays, rising; None where a Delay has but one."""
+    if isinstance(node, DelayedLinear):
+        return [(d, Linear(node.masked(d))) for d in node.waits]
+    found = [int(d) for d in np.unique(node.steps)]
+    return [(d, None if len(found) == 1 else Scale((node.steps == d).astype(np.float64))) for d in found]
 
 
 def _merged(parts: list[Link]) -> list[Link]:
@@ -266,7 +296,7 @@ def _matrix(steps: list[Step], src: Shape, dst: Shape, label: str) -> Float:
 
 
 def _forward(op: Any, x: Float, bias: bool) -> Float:
-    if isinstance(op, Linear):
+    if isinstance(op, Linear | DelayedLinear):
         y = x @ op.weight.T.astype(np.float64)
         return y if not bias or op.bias is None else y + op.bias
     if isinstance(op, Conv2d):
@@ -284,7 +314,7 @@ def _constant(network: Network, name: str, shapes: dict[str, Shape], known: dict
     parts = []
     for e in network.sources(name):
         node = network.nodes[e.src]
-        if isinstance(node, Input | Spiking):
+        if isinstance(node, Population):
             continue
         if e.src not in known:
             inner = _constant(network, e.src, shapes, known)

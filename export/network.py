@@ -3,7 +3,8 @@
 A node is a frozen dataclass that owns ``out_shape(in_shape)`` and ``check()``. Shapes leave out batch and time.
 One step propagates through the whole graph: an edge with ``delay`` 0 delivers in the step in which its source
 speaks (as torch does), an edge with ``delay`` d delivers d steps later. A cycle needs a delay of at least 1, of an
-edge or of every element of a Delay node. Edges that meet in one node add. The kinds of node: :mod:`export.nodes`.
+edge, or of every element of a Delay node or synapse of a DelayedLinear. Edges that meet in one node add. The kinds of
+node: :mod:`export.nodes`.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from export.nodes import (
     Conv1d,
     Conv2d,
     Delay,
+    DelayedLinear,
     Flatten,
     Float,
     Input,
     Integrator,
     Linear,
+    Lined,
     Node,
     Output,
     Pair,
@@ -38,6 +41,7 @@ from export.nodes import (
     Spiking,
     SumPool2d,
     Weighted,
+    Window,
     floats,
 )
 from export.package import Arrays, digest, read_package, write_package
@@ -48,12 +52,14 @@ __all__ = [
     "Conv1d",
     "Conv2d",
     "Delay",
+    "DelayedLinear",
     "Edge",
     "Flatten",
     "Float",
     "Input",
     "Integrator",
     "Linear",
+    "Lined",
     "Loss",
     "Network",
     "NetworkError",
@@ -65,6 +71,7 @@ __all__ = [
     "Spiking",
     "SumPool2d",
     "Weighted",
+    "Window",
     "floats",
     "sources_first",
 ]
@@ -149,7 +156,7 @@ class Network:
     def order(self) -> list[str]:
         """Execution order of one step: sources of undelayed edges first, ties by place in ``nodes``.
 
-        An early Delay node does not wait for its sources.
+        An early Delay or DelayedLinear does not wait for its sources.
         """
         return list(self._order)
 
@@ -171,9 +178,9 @@ class Network:
         return done
 
     def early(self, name: str) -> bool:
-        """Is the node a Delay whose every element waits at least a step, so that it speaks before it hears?"""
+        """Does every element or synapse of the node wait at least a step, so that it speaks before it hears?"""
         node = self.nodes[name]
-        return isinstance(node, Delay) and node.early
+        return isinstance(node, Lined) and node.early
 
     def shapes(self) -> dict[str, Shape]:
         """Output shape of every node. Errors: :class:`NetworkError` naming the node."""
@@ -183,10 +190,11 @@ class Network:
             for name in left:
                 node = self.nodes[name]
                 edges = sorted(self.sources(name), key=lambda e: e.delay > 0)
-                if isinstance(node, Input | Delay) or any(e.src in known for e in edges):
+                if isinstance(node, Input | Lined) or any(e.src in known for e in edges):
                     into = next((known[e.src] for e in edges if e.src in known), ())
+                    into = _taken(node) if isinstance(node, Lined) else into
                     try:
-                        known[name] = node.steps.shape if isinstance(node, Delay) else node.out_shape(into)
+                        known[name] = node.out_shape(into)
                     except ValueError as error:
                         raise NetworkError(f"{name}: {error}") from None
             if not (done := [n for n in left if n in known]):
@@ -196,8 +204,8 @@ class Network:
             incoming = {known[e.src] for e in self.sources(name)}
             if len(incoming) > 1:
                 raise NetworkError(f"{name}: inputs of different shapes {sorted(incoming)} cannot add")
-            if isinstance(node, Delay) and incoming != {known[name]}:
-                raise NetworkError(f"{name}: takes {known[name]}, got {', '.join(map(str, incoming)) or 'nothing'}")
+            if isinstance(node, Lined) and incoming != {_taken(node)}:
+                raise NetworkError(f"{name}: takes {_taken(node)}, got {', '.join(map(str, incoming)) or 'nothing'}")
         return {n: known[n] for n in self.order()}
 
     def check(self) -> None:
@@ -290,6 +298,11 @@ class Network:
         return names[0]
 
 
+def _taken(node: Lined) -> Shape:
+    """The shape of the input, which such a node knows by itself."""
+    return node.steps.shape if isinstance(node, Delay) else node.weight.shape[1:]
+
+
 def sources_first(names: Sequence[str], arcs: Sequence[tuple[str, str]]) -> list[str]:
     """``names`` in an order of execution, ties by their place; what lies on a cycle or behind one is left out."""
     place = {n: k for k, n in enumerate(names)}
@@ -348,6 +361,9 @@ def _describe(node: Node) -> str:
         return f"{law.charge} {law.fires} {law.threshold:g} reset {law.reset}"
     if isinstance(node, Weighted):
         return f"{node.kind} {tuple(node.weight.shape)}{'' if node.bias is None else ' + bias'}"
+    if isinstance(node, DelayedLinear):
+        late = f"delays {node.waits[0]} to {node.waits[-1]}"
+        return f"{node.kind} {tuple(node.weight.shape)} {late}{'' if node.bias is None else ' + bias'}"
     if isinstance(node, Delay):
         return f"delay {node.steps.min()} to {node.steps.max()} steps"
     if isinstance(node, Scale):

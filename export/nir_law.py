@@ -33,7 +33,7 @@ from export.network import Integrator, NetworkError, Shape, Spiking
 from export.nir_file import Raw
 from export.nir_split import MAX_GROUPS, TAUS
 from export.program import MappingError
-from neuro.neuron import Charge, Decay, Law, NoLeak, Rate, Tau
+from neuro.neuron import Charge, Decay, Law, Leaky, NoLeak, Rate, Tau
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Value: TypeAlias = float | Array
@@ -262,7 +262,7 @@ def write_population(name: str, node: Spiking | Integrator, shape: Shape, dt: fl
     charge = node.law.charge if isinstance(node, Spiking) else node.charge
     offset = 0.0 if isinstance(node, Spiking) else node.offset
     p: dict[str, float] = {}
-    if isinstance(charge, NoLeak):
+    if isinstance(charge, NoLeak) or charge == Leaky(1.0):
         kind, p["r"] = "I", 1.0 / dt
     elif isinstance(charge, Decay):
         kind = "CubaLI"
@@ -272,6 +272,9 @@ def write_population(name: str, node: Spiking | Integrator, shape: Shape, dt: fl
             p[key] = dt / (1.0 - share)
         p |= {"r": p["tau_mem"] / dt, "w_in": p["tau_syn"] / dt, "v_leak": offset}
         offset = 0.0
+    elif isinstance(charge, Leaky):
+        kind, steps = "LI", 1.0 / (1.0 - charge.beta)
+        p |= {"tau": steps * dt, "r": steps, "v_leak": 0.0}
     else:
         kind = "LI"
         steps = charge.tau if isinstance(charge, Tau) else 1.0 / charge.rate if charge.rate else math.inf

@@ -21,7 +21,10 @@ Int: TypeAlias = npt.NDArray[np.integer[Any]]
 Pair: TypeAlias = tuple[int, int]
 
 MAX_DELAY_STEPS = 2**16
-"""Longest delay of a Delay node: its line holds so many steps of its input."""
+"""Longest delay of a node: its line holds so many steps of its input."""
+
+MAX_WINDOW_STEPS = 2**24
+"""Longest window: a counter in float32 is exact so far, and stays there."""
 
 
 @dataclass(frozen=True)
@@ -240,13 +243,81 @@ class Delay:
 
     def check(self) -> None:
         """Whole steps, 0 to :data:`MAX_DELAY_STEPS`."""
-        if not self.steps.size or not self.steps.ndim or not np.issubdtype(self.steps.dtype, np.integer):
-            raise ValueError(f"steps must be a non-empty integer array, got {self.steps.dtype} {self.steps.shape}")
-        if self.steps.min() < 0 or self.steps.max() > MAX_DELAY_STEPS:
-            raise ValueError(
-                f"steps must be in 0..{MAX_DELAY_STEPS}, got {self.steps.min()} to {self.steps.max()}; "
-                "take a larger dt_s, or shorten the delay"
-            )
+        _check_delays("steps", self.steps)
+
+
+@dataclass(frozen=True, eq=False)
+class DelayedLinear:
+    """``y[t] = b + sum_i w_i x_i[t - d_i]`` for each output, x 0 before the first step; the bias acts in every step.
+
+    ``weight`` (out, in), ``delays`` (out, in) whole steps, ``bias`` (out,) or None. State: the last
+    :attr:`depth` inputs, oldest first.
+    """
+
+    weight: Float
+    delays: Int
+    bias: Float | None = None
+    kind: ClassVar[str] = "delayed_linear"
+
+    @cached_property
+    def depth(self) -> int:
+        """Longest delay of a synapse."""
+        return int(self.delays.max())
+
+    @cached_property
+    def early(self) -> bool:
+        """Every synapse waits: the node speaks before it hears, so that a cycle may go through it."""
+        return bool(self.delays.min() > 0)
+
+    @cached_property
+    def waits(self) -> list[int]:
+        """The delays that its synapses have, rising."""
+        return [int(d) for d in np.unique(self.delays)]
+
+    @cached_property
+    def sparse(self) -> Any:
+        """A scipy CSR matrix (out, waits * in): its synapses on the inputs of each of :attr:`waits`, side by side."""
+        from scipy import sparse
+
+        out, of = np.nonzero(self.weight)
+        column = np.searchsorted(self.waits, self.delays[out, of]) * self.weight.shape[1] + of
+        shape = (self.weight.shape[0], len(self.waits) * self.weight.shape[1])
+        return sparse.csr_array((self.weight[out, of], (out, column)), shape)
+
+    def masked(self, delay: int) -> Float:
+        """The weights of the synapses with that delay, others 0."""
+        return np.where(self.delays == delay, self.weight, self.weight.dtype.type(0))
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        """``(in,) -> (out,)``."""
+        return Linear(self.weight, self.bias).out_shape(in_shape)
+
+    def check(self) -> None:
+        """As Linear, and a delay of 0 to :data:`MAX_DELAY_STEPS` for each weight."""
+        _check_weights(self.weight, self.bias, 2)
+        _check_delays("delays", self.delays)
+        if self.delays.shape != self.weight.shape:
+            raise ValueError(f"delays must have the weight's shape {self.weight.shape}, got {self.delays.shape}")
+
+
+@dataclass(frozen=True)
+class Window:
+    """``y[t] = x[t]`` for ``t < stop``, then 0; shape as its input's. State: how many steps there have been.
+
+    The end that a layer of delays has in training (:class:`neuro.delays.Tail`), made part of the network.
+    """
+
+    stop: int
+    kind: ClassVar[str] = "window"
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        """``in_shape``."""
+        return in_shape
+
+    def check(self) -> None:
+        """1 to :data:`MAX_WINDOW_STEPS` steps."""
+        if isinstance(self.stop, bool) or not isinstance(self.stop, int) or not 1 <= self.stop <= MAX_WINDOW_STEPS:
+            raise ValueError(f"stop must be a whole number of steps in 1..{MAX_WINDOW_STEPS}, got {self.stop!r}")
 
 
 @dataclass(frozen=True)
@@ -303,13 +374,18 @@ class Integrator:
 
 
 Weighted: TypeAlias = Linear | Conv1d | Conv2d
+"""Layers with weights and without a state."""
+Lined: TypeAlias = Delay | DelayedLinear
+"""What keeps a line of its past inputs."""
 Node: TypeAlias = (
-    Input | Output | Linear | Conv1d | Conv2d | AvgPool2d | SumPool2d | Flatten | Scale | Delay | Spiking | Integrator
-)
+    Input | Output | Weighted | DelayedLinear | AvgPool2d | SumPool2d | Flatten | Scale | Delay | Window | Spiking
+    | Integrator
+)  # fmt: skip
 NODES: dict[str, Any] = {
     c.kind: c
     for c in (
-        Input, Output, Linear, Conv1d, Conv2d, AvgPool2d, SumPool2d, Flatten, Scale, Delay, Spiking, Integrator,
+        Input, Output, Linear, Conv1d, Conv2d, DelayedLinear, AvgPool2d, SumPool2d, Flatten, Scale, Delay, Window,
+        Spiking, Integrator,
     )
 }  # fmt: skip
 
@@ -338,6 +414,16 @@ def _check_weights(weight: Float, bias: Float | None, ndim: int) -> None:
     for name, a in (("weight", weight), ("bias", bias)):
         if a is not None:
             _check_finite(name, a)
+
+
+def _check_delays(name: str, steps: Int) -> None:
+    if not steps.size or not steps.ndim or not np.issubdtype(steps.dtype, np.integer):
+        raise ValueError(f"{name} must be a non-empty integer array, got {steps.dtype} {steps.shape}")
+    if steps.min() < 0 or steps.max() > MAX_DELAY_STEPS:
+        raise ValueError(
+            f"{name} must be in 0..{MAX_DELAY_STEPS}, got {steps.min()} to {steps.max()}; "
+            "take a larger dt_s, or shorten the delay"
+        )
 
 
 def _check_finite(name: str, a: Float) -> None:

@@ -6,21 +6,32 @@ Imports onnx, so import it only where a program is made or read.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 from export.network import Network, Shape
+from export.onnx_once import Once
 from export.onnx_step import State, Step
 from export.package import Arrays, PackageError
 
+Graph: TypeAlias = tuple[onnx.GraphProto, list[dict[str, Any]], dict[str, Shape]]
 
-def step_graph(network: Network, watch: bool) -> tuple[onnx.GraphProto, list[dict[str, Any]], dict[str, Shape]]:
+
+def step_graph(network: Network, watch: bool) -> Graph:
     """The graph of one step, its states and its watched outputs as ``OnnxProgram`` lists them."""
-    step = Step(network)
+    return _flat(Step(network), network, watch)
+
+
+def once_graph(network: Network, watch: bool) -> Graph:
+    """The graph of the only step there is, without states."""
+    return _flat(Once(network), network, watch)
+
+
+def _flat(step: Step, network: Network, watch: bool) -> Graph:
     inputs = [step.info("x", ["N", *step.shapes[network.input]])]
     inputs += [step.info(s.name, ["N", *s.shape]) for s in step.states]
     outputs = [step.info("y", ["N", *step.shapes[network.output]])]
@@ -31,7 +42,7 @@ def step_graph(network: Network, watch: bool) -> tuple[onnx.GraphProto, list[dic
     return graph, [s.to_dict() for s in step.states], watched
 
 
-def scan_graph(network: Network, watch: bool) -> tuple[onnx.GraphProto, list[dict[str, Any]], dict[str, Shape]]:
+def scan_graph(network: Network, watch: bool) -> Graph:
     """One Scan over the leading axis of ``x``; the body captures the weights of the outer graph."""
     step = Step(network, suffix="_t")
     watched = step.watched if watch else {}
@@ -66,6 +77,10 @@ def scan_graph(network: Network, watch: bool) -> tuple[onnx.GraphProto, list[dic
     x = step.info("x", ["T", "N", *step.shapes[network.input]])
     graph = helper.make_graph([*begin, scan], network.name, [x], outputs, step.tensors())
     return graph, [s.to_dict() for s in step.states], watched
+
+
+GRAPHS: dict[str, Callable[[Network, bool], Graph]] = {"step": step_graph, "scan": scan_graph, "once": once_graph}
+"""By ``OnnxProgram.form``."""
 
 
 def _begin(step: Step, state: State) -> list[onnx.NodeProto]:

@@ -1,8 +1,8 @@
 """Names of the values in a stepped network, the same in ONNX files and in the engines that count.
 
 ``x``, ``y``; ``<node>.s`` spikes; states ``<node>.v``, ``<node>.i``, ``<source>.q`` (delay line, oldest
-first), ``<delay>.d`` (that of a Delay node's input); ``<layer>.in`` what enters a layer with weights, where it is
-neither ``x`` nor the spikes of one node.
+first), ``<node>.d`` (that of the input of a node with delays), ``<window>.t`` (steps so far); ``<layer>.in``
+what enters a layer with weights, where it is neither ``x`` nor the spikes of one node.
 """
 
 from __future__ import annotations

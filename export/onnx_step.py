@@ -7,6 +7,7 @@ membrane, ``s``: spike):
     Tau, decay_input          h = v + (x - (v - rest)) / tau
     Tau                       h = (v - (v - rest) / tau) + x
     Rate                      the same with ``* rate``
+    Leaky                     h = v * beta + x
     Decay                     i' = i * current + x;  h = v * voltage + i'
     fires                     b = GreaterOrEqual(h, threshold) or Greater;  s = Cast(b)
     reset zero, subtract      v' = Where(b, v_reset, h);  v' = h - s * threshold
@@ -15,6 +16,8 @@ membrane, ``s``: spike):
     SumPool2d, Scale          Conv with ones, one channel a group;  Mul
     delay d of a source       q (N, D, ...), oldest first: value = q[:, D - d];  q' = Concat(q[:, 1:], s)
     Delay node                d (N, D, ...) likewise of its input; per distinct d a Where that takes those elements
+    DelayedLinear             p = Gather(Reshape(Concat(d, x)), (D - delays) in + i);  y = ReduceSum(p * W) + bias
+    Window                    y = Where(t < stop, x, 0);  t' = t + 1
 
 Edges into one node add: those without delay first, then delayed ones, each in the order of the edge list.
 ``v - rest`` with rest 0 is left out: it has the bits of ``v``.
@@ -36,10 +39,12 @@ from export.network import (
     Conv1d,
     Conv2d,
     Delay,
+    DelayedLinear,
     Flatten,
     Input,
     Integrator,
     Linear,
+    Lined,
     Network,
     Node,
     Output,
@@ -48,11 +53,12 @@ from export.network import (
     Spiking,
     SumPool2d,
     Weighted,
+    Window,
     floats,
 )
 from export.onnx_names import input_value
 from export.program import MappingError
-from neuro.neuron import Charge, Decay, Law, NoLeak, Rate, Tau
+from neuro.neuron import Charge, Decay, Law, Leaky, NoLeak, Rate, Tau
 
 
 @dataclass(frozen=True)
@@ -104,8 +110,10 @@ class Step:
         for source, depth in self.delays.items():
             self._push(f"{source}.q", self.value[source], depth)
         for name, node in self.network:
-            if isinstance(node, Delay) and node.depth:
-                self._push(f"{name}.d", self._sum(name) if node.early else self.heard[name], node.depth)
+            if isinstance(node, Lined) and name not in self.heard:
+                self.heard[name] = self._heard(name, node)
+            if isinstance(node, Lined) and node.depth:
+                self._push(f"{name}.d", self.heard[name], node.depth)
         self.emit("Identity", [self.value[self.network.output]], "y")
 
     def named(self, name: str) -> str:
@@ -132,9 +140,11 @@ class Step:
             return self.named("x")
         if isinstance(node, Delay):
             return self._delay(name, node)
-        x = self._sum(name)
+        if isinstance(node, DelayedLinear):
+            return self._late_sums(name, node)
         if isinstance(node, Weighted):
-            return self._layer(name, node, x)
+            return self._layer(name, node)
+        x = self._sum(name)
         if isinstance(node, Scale):
             self.constants[f"{name}.scale"] = node.scale
             return self.emit("Mul", [x, f"{name}.scale"], f"{name}.out")
@@ -155,6 +165,8 @@ class Step:
             if len(self.shapes[name]) == 1:
                 return self.emit("Flatten", [x], f"{name}.out", axis=1)
             return self.emit("Reshape", [x, self.index(f"{name}.shape", [0, *self.shapes[name]])], f"{name}.out")
+        if isinstance(node, Window):
+            return self._window(name, node, x)
         if isinstance(node, Integrator):
             return self._integrator(name, node, x)
         if isinstance(node, Spiking):
@@ -179,10 +191,8 @@ class Step:
 
     def _delay(self, name: str, node: Delay) -> str:
         """Where takes, of one distinct delay after the other, the elements that have it."""
-        if node.depth:
-            self.states.append(State(f"{name}.d", (node.depth, *node.steps.shape), 0.0))
-        if not node.early:
-            self.heard[name] = self._sum(name)
+        self.constants[f"{name}.steps"] = node.steps  # for who reads the network back
+        self._line(name, node)
         total = ""
         for d in (int(k) for k in np.unique(node.steps)):
             x = self.heard[name] if d == 0 else self._past(f"{name}.d", node.depth - d, f"{name}.past.{d}")
@@ -193,10 +203,53 @@ class Step:
             total = x
         return total
 
-    def _layer(self, name: str, node: Weighted, x: str) -> str:
-        if input_value(self.network, name) == f"{name}.in":
+    def _line(self, name: str, node: Lined) -> None:
+        if node.depth:
+            self.states.append(State(f"{name}.d", (node.depth, *_in_shape(self.network, self.shapes, name)), 0.0))
+        if not node.early:
+            self.heard[name] = self._heard(name, node)
+
+    def _heard(self, name: str, node: Node) -> str:
+        """What enters a node, watched where it is a layer whose input has no name yet."""
+        x = self._sum(name)
+        if isinstance(node, Weighted | DelayedLinear) and input_value(self.network, name) == f"{name}.in":
             self.watched[f"{name}.in"] = _in_shape(self.network, self.shapes, name)
             x = self.emit("Identity", [x], f"{name}.in")
+        return x
+
+    def _late_sums(self, name: str, node: DelayedLinear) -> str:
+        """Every synapse picks its input out of the line, which costs no more than a matrix product without delays."""
+        self._line(name, node)
+        features, rows, line = node.weight.shape[1], node.depth, self.named(f"{name}.d")
+        if not node.early:
+            now = self.heard[name]
+            if rows:
+                now = self.emit("Unsqueeze", [now, self.index(f"{name}.axis", [1])], f"{name}.now")
+                now = self.emit("Concat", [line, now], f"{name}.past", axis=1)
+            line, rows = now, rows + 1
+        flat = self.emit("Reshape", [line, self.index(f"{name}.flat", [0, rows * features])], f"{name}.row")
+        self.constants[f"{name}.delays"], self.constants[f"{name}.weight"] = node.delays, node.weight
+        self.constants[f"{name}.at"] = (
+            (node.depth - node.delays.astype(np.int64)) * features + np.arange(features)
+        ).astype(np.int32)
+        picked = self.emit("Gather", [flat, f"{name}.at"], f"{name}.picked", axis=1)
+        each = self.emit("Mul", [picked, f"{name}.weight"], f"{name}.each")
+        total = self.emit("ReduceSum", [each, self.index(f"{name}.over", [2])], f"{name}.total", keepdims=0)
+        if node.bias is None:
+            return total
+        self.constants[f"{name}.bias"] = node.bias
+        return self.emit("Add", [total, f"{name}.bias"], f"{name}.out")
+
+    def _window(self, name: str, node: Window, x: str) -> str:
+        state = State(f"{name}.t", (1,) * len(self.shapes[name]), 0.0)
+        self.states.append(state)
+        t = self.named(state.name)
+        open_ = self.emit("Less", [t, self.scalar(f"{name}.stop", node.stop)], f"{name}.open")
+        self.emit("Add", [t, self.scalar(f"{name}.one", 1.0)], state.next)
+        return self.emit("Where", [open_, x, self.scalar(f"{name}.zero", 0.0)], f"{name}.out")
+
+    def _layer(self, name: str, node: Weighted) -> str:
+        x = self._heard(name, node)
         inputs = [x, f"{name}.weight"]
         self.constants[inputs[1]] = node.weight
         if node.bias is not None:
@@ -261,6 +314,9 @@ class Step:
         v = self.named(f"{name}.v")
         if isinstance(charge, NoLeak):
             return self.emit("Add", [v, x], f"{name}.h")
+        if isinstance(charge, Leaky):
+            kept = self.emit("Mul", [v, self.scalar(f"{name}.beta", charge.beta)], f"{name}.v.kept")
+            return self.emit("Add", [kept, x], f"{name}.h")
         if isinstance(charge, Decay):
             kept = self.emit(
                 "Mul",

@@ -8,15 +8,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from export.kinds import NIR
-from export.network import AvgPool2d, Conv1d, Conv2d, Flatten, Float, Linear, Node, Pair, Spiking
-from neuro.neuron import Charge, Decay, Law, NoLeak, Rate, Tau
+from export.network import (
+    AvgPool2d,
+    Conv1d,
+    Conv2d,
+    DelayedLinear,
+    Flatten,
+    Float,
+    Integrator,
+    Linear,
+    Node,
+    Pair,
+    Spiking,
+)
+from neuro.neuron import Charge, Decay, Law, Leaky, NoLeak, Rate, Tau
 
 
 def _read_linear(m: Any) -> Linear:
     return Linear(array(m.weight, "weight"), None if m.bias is None else array(m.bias, "bias"))
+
+
+def _read_delays(m: Any) -> DelayedLinear:
+    """The layer rounded: ``discrete() -> (weight, delays)``; delays in the least bytes that hold them."""
+    weight, delays = m.discrete()
+    kind = np.min_scalar_type(int(delays.max())) if delays.min() >= 0 else delays.dtype
+    bias = getattr(m, "bias", None)
+    return DelayedLinear(weight, delays.astype(kind), None if bias is None else array(bias, "bias"))
 
 
 def _read_conv2d(m: Any) -> Conv2d:
@@ -45,6 +66,16 @@ def _read_avgpool2d(m: Any) -> AvgPool2d:
     if m.ceil_mode or m.divisor_override is not None or (padding != (0, 0) and not m.count_include_pad):
         raise ValueError("needs ceil_mode=False, count_include_pad=True and no divisor_override; set them")
     return AvgPool2d(_pair(m.kernel_size), _pair(m.stride), padding)
+
+
+def read_adaptive(m: Any, size: Pair) -> AvgPool2d | None:
+    """The AvgPool2d that an AdaptiveAvgPool2d comes to on maps of ``size`` (h, w); None where its windows differ."""
+    given = m.output_size if isinstance(m.output_size, tuple | list) else (m.output_size,) * 2
+    out = [n if k is None else int(k) for k, n in zip(given, size, strict=True)]
+    if any(k < 1 or n % k for k, n in zip(out, size, strict=True)):
+        return None
+    kernel = (size[0] // out[0], size[1] // out[1])
+    return AvgPool2d(kernel, kernel)
 
 
 def _read_flatten(m: Any) -> Flatten:
@@ -103,7 +134,7 @@ def _pair(value: Any) -> Pair:
 
 def _read_leaky(m: Any) -> Spiking:
     """snnTorch: ``mem = beta mem + x`` after a reset that comes with the next step; to 0 that is the law's own."""
-    return _read_snntorch(m, 0.0)
+    return _read_snntorch(m, Leaky)
 
 
 def _read_synaptic(m: Any) -> Spiking:
@@ -111,10 +142,10 @@ def _read_synaptic(m: Any) -> Spiking:
     alpha = _one(m.alpha, "alpha")
     if m.reset_delay:
         raise ValueError("resets a step late, which clears that step's current too; make it with reset_delay=False")
-    return _read_snntorch(m, min(1.0, max(0.0, alpha)))
+    return _read_snntorch(m, lambda beta: Decay(min(1.0, max(0.0, alpha)), beta))
 
 
-def _read_snntorch(m: Any, keep: float) -> Spiking:
+def _read_snntorch(m: Any, charge: Callable[[float], Charge]) -> Spiking:
     if m.reset_mechanism != "zero":
         raise ValueError(
             f"has reset_mechanism '{m.reset_mechanism}', whose late subtraction no machine here does; train with "
@@ -125,7 +156,7 @@ def _read_snntorch(m: Any, keep: float) -> Spiking:
     if m.inhibition or m.state_quant or _one(m.graded_spikes_factor, "graded_spikes_factor") != 1.0:
         raise ValueError("has inhibition, state_quant or graded spikes; leave them off")
     beta = min(1.0, max(0.0, _one(m.beta, "beta")))
-    return Spiking(Law(Decay(keep, beta), _one(m.threshold, "threshold"), fires=_fires(m.spike_grad)))
+    return Spiking(Law(charge(beta), _one(m.threshold, "threshold"), fires=_fires(m.spike_grad)))
 
 
 def _one(value: Any, what: str) -> float:
@@ -140,12 +171,15 @@ def _one(value: Any, what: str) -> float:
 
 READERS: dict[str, Callable[[Any], Node]] = {
     "Linear": _read_linear,
+    "DelayLinear": _read_delays,
     "Conv1d": _read_conv1d,
     "Conv2d": _read_conv2d,
     "AvgPool2d": _read_avgpool2d,
     "Flatten": _read_flatten,
     "Spiking": lambda m: Spiking(m.law),
     "ParametricSpiking": lambda m: Spiking(m.law),
+    "LearnedSpiking": lambda m: Spiking(m.law),
+    "Integrating": lambda m: Integrator(m.charge),
     "IFNode": lambda m: _read_node(m, NoLeak()),
     "LIFNode": lambda m: _read_node(m, Tau(_one(m.tau, "tau"), bool(m.decay_input), _rest(m))),
     "ParametricLIFNode": lambda m: _read_node(m, Rate(_plif_rate(m), bool(m.decay_input), _rest(m))),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from export.loihi import MAX_DELAY, Int
 from export.lower import Link, Lowered, as_matrix
-from export.network import Network, Shape
+from export.network import Network, Shape, Spiking, Window
 from export.program import MappingError
 
 
@@ -16,7 +16,7 @@ def starts(network: Network, lowered: Lowered) -> dict[str, int]:
     A spike of network step k leaves at ``k + start[src]``, and is integrated at ``k + delay + start[dst]``. The chip
     takes at least one step from one to the other: ``start[dst] >= start[src] + 1 - delay``.
     """
-    start = {network.input: 0} | dict.fromkeys(network.spiking(), 1)
+    start = {network.input: 0} | {n: 1 for n, node in network if isinstance(node, Spiking | Window)}
     for _ in range(len(start) + 1):
         late = [x for x in lowered.links if start[x.dst] < start[x.src] + 1 - x.delay]
         if not late:

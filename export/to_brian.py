@@ -143,8 +143,8 @@ class BrianProgram:
 def to_brian(network: Network, *, ode: bool = False) -> BrianProgram:
     """The network for Brian 2. ``ode``: write charges as ``dv/dt`` for ``method="euler"`` where the bits are the same.
 
-    That is NoLeak, Tau and Rate; Decay stays a statement. Errors: ``NetworkError``; ``MappingError`` naming a node
-    without rule; ``CapacityError`` over 2**31 - 1 synapses.
+    That is NoLeak, Tau and Rate; Leaky and Decay stay statements. Errors: ``NetworkError``; ``MappingError``
+    naming a node without rule; ``CapacityError`` over 2**31 - 1 synapses.
     """
     program = BrianProgram(network, ode)
     (used, most), sizes = program.usage["synapses"], program.sizes

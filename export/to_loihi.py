@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from export.assemble import assemble
 from export.calibrate import Recording, count_error, record
+from export.gate import gate, windows
 from export.loihi import ConvEdge, DenseEdge, Edge, InputNode, Lif, LoihiProgram, Node
 from export.loihi_check import MAX_MESSAGE_BITS
 from export.lower import Link, Lowered, lower
@@ -66,6 +67,12 @@ def compile_loihi(
         edges += [_edge(x, made, k, start, options, network.input) for k, x in enumerate(links)]
         losses += made.losses + _padding(links, start) + _extension(network, name)
         scale[name] = made.scale
+    for name in windows(network):
+        links = [x for x in lowered.links if x.dst == name]
+        more, into, lost = gate(network, name, links, start, graded_bits)
+        nodes |= more
+        edges += into
+        losses += lost + _padding(links, start)
     last = network.sources(network.output)[0].src
     return assemble(
         nodes, edges, last, dt_s=network.dt_s, profile=profile, chips=chips, name=network.name, losses=losses,

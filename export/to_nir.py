@@ -6,7 +6,7 @@ neurons agree ``reset`` ("hard", "soft") and ``spike_cmp`` (">", ">="). Node met
 ``spike_cmp``; ``edge`` on a Delay that is an edge's delay; ``bias`` on a convolution whose zeros are meant.
 
 The equations: :mod:`export.nir_law`. A loop's closing edge of one step is written as a plain edge, for every tool
-closes it so; any other delay becomes a Delay node.
+closes it so; any other delay becomes a Delay node. Delays of synapses: :mod:`export.nir_delays`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from export.network import Conv1d, Conv2d, Delay, Edge, Integrator, Loss, Network, Node, Shape, Spiking
+from export.network import (
+    Conv1d,
+    Conv2d,
+    Delay,
+    DelayedLinear,
+    Edge,
+    Integrator,
+    Loss,
+    Network,
+    Node,
+    Shape,
+    Spiking,
+    Window,
+)
+from export.nir_delays import Expanded, expand
 from export.nir_file import Raw
 from export.nir_graph import closing
 from export.nir_law import write_population
@@ -83,11 +97,20 @@ def to_nir(network: Network, path: str | Path | None = None) -> NirProgram:
     """
     network.check()
     shapes = network.shapes()
+    wide = {n: expand(n, node, network.dt_s) for n, node in network.nodes.items() if isinstance(node, DelayedLinear)}
     nodes = {
-        n: _written(n, node, _into(network, n, shapes), shapes[n], network.dt_s) for n, node in network.nodes.items()
+        n: _written(n, node, _into(network, n, shapes), shapes[n], network.dt_s)
+        for n, node in network.nodes.items()
+        if n not in wide
     }
     implied = _implied(network)
     edges, lines = _edges(network, shapes, implied)
+    for name, one in wide.items():
+        taken = sorted(set(one.nodes) & (set(nodes) | set(lines)))
+        if taken:
+            raise MappingError(f"{taken[0]}: is the name that a part of {name} takes; rename the node")
+        nodes |= one.nodes
+    edges = _entered(edges, wide)
     raw: Raw = {"type": "NIRGraph", "nodes": nodes | lines, "edges": edges, "metadata": _metadata(network)}
     program = NirProgram(raw, network, (*network.losses, *_losses(network, implied)))
     if path is not None:
@@ -105,6 +128,11 @@ def _written(name: str, node: Node, shape: Shape, out: Shape, dt: float) -> Raw:
         return write_population(name, node, out, dt) | {"metadata": meta}
     if isinstance(node, Delay):
         return {"type": "Delay", "delay": node.steps * dt}
+    if isinstance(node, Window):
+        raise MappingError(
+            f"{name}: NIR has nothing that ends after {node.stop} steps; export the network without windows "
+            "(from_torch without horizon), where what is on its way goes on"
+        )
     try:
         raw = write_layer(node, shape, out)
     except MappingError as error:
@@ -142,9 +170,16 @@ def _edges(
     return edges, lines
 
 
+def _entered(edges: list[tuple[str, str]], wide: Mapping[str, Expanded]) -> list[tuple[str, str]]:
+    """Edges into a layer of delays to each of its parts, and those within it."""
+    out = [(a, entry) for a, b in edges for entry in (wide[b].entries if b in wide else [b])]
+    return out + [e for one in wide.values() for e in one.edges]
+
+
 def _implied(network: Network) -> set[Edge]:
     """Edges of one step with which an importer closes a loop by itself."""
-    plain = {e for e in network.edges if e.delay == 1}
+    wide = {n for n, node in network.nodes.items() if isinstance(node, DelayedLinear)}
+    plain = {e for e in network.edges if e.delay == 1 and not {e.src, e.dst} & wide}
     pairs = [(e.src, e.dst) for e in network.edges]
     plain -= {e for e in plain if pairs.count((e.src, e.dst)) > 1}
 
@@ -190,6 +225,10 @@ def _losses(network: Network, implied: Collection[Edge]) -> list[Loss]:
         if isinstance(node, Conv1d | Conv2d) and (node.groups > 1 or len(set(node.weight.shape[2:])) > 1):
             what = "nir 1.0.8 checks the shape of square, ungrouped kernels only: read with type_check=False; groups"
             out.append(Loss(name, what, node.groups))
+    for name, node in network.nodes.items():
+        if isinstance(node, DelayedLinear):
+            what = "NIR delays channels: each delay of a synapse became a Delay and a Linear with its weights; delays"
+            out.append(Loss(name, what, len(node.waits)))
     for e in network.edges:
         if e in implied:
             out.append(Loss(e.src, f"the step from {e.src} to {e.dst} is implied by the loop; steps", 1.0))

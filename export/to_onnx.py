@@ -44,7 +44,7 @@ MAX_BYTES = 2**31 - 1
 class OnnxProgram:
     """An ONNX file in memory: ``model`` its bytes, ``network`` what it computes, ``meta`` its ``snn.*`` keys.
 
-    ``form``: ``step`` or ``scan``. ``usage``: bytes of the file against protobuf's limit.
+    ``form``: ``step``, ``scan`` or ``once``. ``usage``: bytes of the file against protobuf's limit.
     """
 
     model: bytes = field(repr=False)
@@ -54,7 +54,7 @@ class OnnxProgram:
 
     @property
     def form(self) -> str:
-        """``step`` or ``scan``."""
+        """``step``, ``scan``, or ``once`` of :mod:`export.to_onnx_once`."""
         return self.meta["snn.form"]
 
     @property
@@ -144,7 +144,7 @@ def to_onnx_step(network: Network, *, watch: bool = True, opset: int = OPSET) ->
     layer inputs that counting needs. ``N`` is symbolic. ``opset``: 13 to 21. Errors: ``NetworkError``;
     ``MappingError`` for float64 with a convolution; ``CapacityError`` over 2 GiB.
     """
-    return _program(network, "step", watch, opset)
+    return program_of(network, "step", watch, opset)
 
 
 def to_onnx_scan(network: Network, *, watch: bool = True, opset: int = OPSET) -> OnnxProgram:
@@ -152,7 +152,7 @@ def to_onnx_scan(network: Network, *, watch: bool = True, opset: int = OPSET) ->
 
     States start inside the graph and leave as ``<state>.next (N, ...)``. Errors as :func:`to_onnx_step`.
     """
-    return _program(network, "scan", watch, opset)
+    return program_of(network, "scan", watch, opset)
 
 
 def need(module: str) -> Any:
@@ -165,14 +165,15 @@ def need(module: str) -> Any:
         raise ValueError(f"{module} is not installed; it comes with: pip install 'spikeport[edge]'") from None
 
 
-def _program(network: Network, form: str, watch: bool, opset: int) -> OnnxProgram:
+def program_of(network: Network, form: str, watch: bool, opset: int) -> OnnxProgram:
+    """What the functions of this kind do: ``form`` is ``step``, ``scan`` or ``once``."""
     network.check()
     need("onnx")
     from export import onnx_graph
 
     if not 13 <= opset <= 21:
         raise ValueError(f"opset: must be 13 to 21, which browsers and onnxruntime both read, got {opset}")
-    graph, states, watched = (onnx_graph.step_graph if form == "step" else onnx_graph.scan_graph)(network, watch)
+    graph, states, watched = onnx_graph.GRAPHS[form](network, watch)
     used = sum(a.nbytes for a in network.to_manifest()[1].values())
     if used > MAX_BYTES:
         raise CapacityError(f"{network.name}: weights need {used} bytes, an .onnx file holds {MAX_BYTES}")

@@ -22,25 +22,28 @@ from export.network import (
     Conv1d,
     Conv2d,
     Delay,
+    DelayedLinear,
     Flatten,
     Float,
     Input,
     Integrator,
     Linear,
+    Lined,
     Network,
     Node,
     Scale,
     Spiking,
     SumPool2d,
     Weighted,
+    Window,
 )
 from neuro.methods.qat import Population
 from neuro.neuron import Law
 from neuro.surrogate import Surrogate
 
 GraphState: TypeAlias = dict[str, Any]
-"""``"law"``: neurons and integrators to state; ``"past"``: node to its last outputs, newest first; ``"line"``: Delay
-nodes to their last inputs (N, depth, ...), oldest first; ``"s"``: spikes."""
+"""``"law"``: neurons and integrators to state; ``"past"``: node to its last outputs, newest first; ``"line"``: nodes
+with delays to their last inputs (N, depth, ...), oldest first; ``"step"``: steps so far; ``"s"``: spikes."""
 
 
 class NetworkModule(nn.Module):
@@ -79,6 +82,10 @@ class NetworkModule(nn.Module):
             if isinstance(node, Delay):
                 value[name] = self._delayed(node, state["line"].get(name), name, value, state)
                 continue
+            if isinstance(node, DelayedLinear):
+                now = None if node.early else self._sum(name, value, state, None)
+                value[name] = self.layers[_key(name)](now, state["line"].get(name))
+                continue
             into = self._sum(name, value, state, None)
             if isinstance(node, Integrator):
                 value[name], laws[name] = node.step(state["law"][name], into)
@@ -86,6 +93,8 @@ class NetworkModule(nn.Module):
                 spike = None if self.surrogate is None else self.surrogate.of(node.law)
                 spikes[name], laws[name] = node.law.step(state["law"][name], into, spike)
                 value[name] = spikes[name]
+            elif isinstance(node, Window):
+                value[name] = into if state["step"] < node.stop else torch.zeros_like(into)
             elif _key(name) in self.layers:
                 value[name] = self.layers[_key(name)](into)
             elif isinstance(node, Flatten):
@@ -97,17 +106,25 @@ class NetworkModule(nn.Module):
             n: torch.cat([held[:, 1:], self._sum(n, value, state, None)[:, None]], 1)
             for n, held in state["line"].items()
         }
-        return value[self.network.output], {"law": laws, "past": past, "line": line, "s": spikes}
+        return value[self.network.output], {
+            "law": laws,
+            "past": past,
+            "line": line,
+            "step": state["step"] + 1,
+            "s": spikes,
+        }
 
     def initial(self, x: Tensor) -> GraphState:
         """State before the first step, for a batch like ``x``."""
         zeros = {n: x.new_zeros((x.shape[0], *self.shapes[n])) for n in self.plan}
         laws = {n: node.law if isinstance(node, Spiking) else node for n, node in self.network}
-        delays = {n: node for n, node in self.network if isinstance(node, Delay) and node.depth}
+        delays = {n: node for n, node in self.network if isinstance(node, Lined) and node.depth}
+        lines = {n: x.new_zeros((len(x), d.depth, *self.shapes[self.sources[n][0].src])) for n, d in delays.items()}
         return {
             "law": {n: law.initial(zeros[n]) for n, law in laws.items() if isinstance(law, Law | Integrator)},
             "past": {n: [zeros[n]] * d for n, d in self.depth.items() if d},
-            "line": {n: zeros[n][:, None].repeat_interleave(node.depth, 1) for n, node in delays.items()},
+            "line": lines,
+            "step": 0,
             "s": {},
         }
 
@@ -213,13 +230,13 @@ def _feeds(network: Network, name: str, layer: str | None, spread: float) -> Ite
         node = network.nodes[e.src]
         if isinstance(node, Input | Spiking):
             yield layer, spread, e.src
-        elif isinstance(node, Weighted):
+        elif isinstance(node, Weighted | DelayedLinear):
             if layer is not None:
                 raise ValueError(f"{e.src}: another layer, {layer}, follows without neurons between; make them one")
             if spread != 1.0:
                 raise ValueError(f"{e.src}: pooling between a layer and its neurons adds weights up; pool before it")
             yield from _feeds(network, e.src, e.src, spread)
-        elif isinstance(node, AvgPool2d | Flatten | Delay):
+        elif isinstance(node, AvgPool2d | Flatten | Delay | Window):
             size = math.prod(node.kernel) if isinstance(node, AvgPool2d) else 1
             yield from _feeds(network, e.src, layer, spread * size)
         else:
@@ -232,7 +249,7 @@ def _as_trained(node: Node, layer: Any) -> Node:
 
     if isinstance(node, Scale):
         return replace(node, scale=now(layer.scale))
-    if isinstance(node, Weighted):
+    if isinstance(node, Weighted | DelayedLinear):
         return replace(node, weight=now(layer.weight), bias=None if node.bias is None else now(layer.bias))
     return node
 
@@ -248,7 +265,30 @@ class _Scale(nn.Module):
         return x * self.scale
 
 
-LAYERS = (Linear, Conv1d, Conv2d, AvgPool2d, SumPool2d, Scale)
+class _Delayed(nn.Module):
+    """``y[t] = b + sum_d (W where delay is d) x[t - d]``: one product with the steps that are waited for, side by side.
+
+    ``x (N, in)`` or None where no synapse takes it, ``line (N, depth, in)`` oldest first, or None.
+    """
+
+    def __init__(self, node: DelayedLinear, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(_tensor(node.weight).to(dtype))
+        self.bias = None if node.bias is None else nn.Parameter(_tensor(node.bias).to(dtype))
+        self.depth, self.waits = node.depth, node.waits
+        features = node.weight.shape[1]
+        place = np.searchsorted(node.waits, node.delays)
+        self.place: Tensor
+        self.register_buffer("place", torch.from_numpy(place * features + np.arange(features)))
+
+    def forward(self, x: Tensor | None, line: Tensor | None) -> Tensor:
+        parts = [x if d == 0 else None if line is None else line[:, self.depth - d] for d in self.waits]
+        past = torch.cat([p for p in parts if p is not None], 1)
+        kernel = self.weight.new_zeros(len(self.weight), past.shape[1]).scatter(1, self.place, self.weight)
+        return nn.functional.linear(past, kernel, self.bias)
+
+
+LAYERS = (Linear, Conv1d, Conv2d, DelayedLinear, AvgPool2d, SumPool2d, Scale)
 
 
 def _layer(node: Node, dtype: torch.dtype) -> nn.Module:
@@ -257,6 +297,8 @@ def _layer(node: Node, dtype: torch.dtype) -> nn.Module:
         return nn.AvgPool2d(node.kernel, node.stride, node.padding, divisor_override=divisor)
     if isinstance(node, Scale):
         return _Scale(_tensor(node.scale).to(dtype))
+    if isinstance(node, DelayedLinear):
+        return _Delayed(node, dtype)
     if not isinstance(node, Weighted):
         raise ValueError(f"{node.kind} is no layer")
     out, features = node.weight.shape[:2]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from neuro.neuron import Charge, Decay, Law, NoLeak, Rate, Tau
+from neuro.neuron import Charge, Decay, Law, Leaky, NoLeak, Rate, Tau
 
 VTH_MAX, MANTISSA_MAX, MAX_EXP = 131071, 4095, 7
 BIAS_MAX = MANTISSA_MAX << MAX_EXP
@@ -43,6 +43,8 @@ def chip_law(law: Law) -> Law:
     charge: Charge = law.charge
     if isinstance(charge, Tau | Rate) and (b != was or isinstance(charge, Rate)):
         charge = Rate(1.0 - b, charge.decay_input, charge.rest)
+    elif isinstance(charge, Leaky):
+        charge = Leaky(b)
     elif isinstance(charge, Decay):
         charge = Decay(a, b)
     elif not isinstance(charge, NoLeak | Tau):

@@ -91,31 +91,32 @@ static inline __attribute__((always_inline)) REAL F(slope)(int kind, REAL over, 
     }
 }
 
-/* One block of n values of one step: x to spikes, v and i in place; h is kept where it is asked for. */
+/* One block of n values of one step: x to spikes, v and i to those after it; h is kept where it is asked for. */
 static inline __attribute__((always_inline)) void F(step)(
-    int kind, int subtract, int64_t n, const Core *c, const REAL *restrict x, REAL *restrict v, REAL *restrict i,
-    REAL *restrict h_out, REAL *restrict s_out) {
+    int kind, int subtract, int64_t n, const Core *c, const REAL *restrict x, const REAL *v, const REAL *i, REAL *v_out,
+    REAL *i_out, REAL *restrict h_out, REAL *restrict s_out) {
     const REAL p = (REAL)c->tau, rest = (REAL)c->rest, current = (REAL)c->current, thr = (REAL)c->threshold;
     const REAL vr = (REAL)c->v_reset, tie = c->strict ? 0 : 1;
     for (int64_t j = 0; j < n; j++) {
         REAL in = x[j];
-        if (kind == DECAY) { in = i[j] * current + in; i[j] = in; }
+        if (kind == DECAY) { in = i[j] * current + in; i_out[j] = in; }
         REAL h = F(charge)(kind, v[j], in, p, rest);
         REAL over = h - thr;
         REAL s = over > 0 ? (REAL)1 : over == 0 ? tie : (REAL)0;
-        v[j] = subtract ? h - s * thr : (s != 0 ? vr : h);
+        v_out[j] = subtract ? h - s * thr : (s != 0 ? vr : h);
         if (h_out) h_out[j] = h;
         s_out[j] = s;
     }
 }
 
-static void F(step_any)(int64_t n, const Core *c, const REAL *x, REAL *v, REAL *i, REAL *h, REAL *s) {
+static void F(step_any)(int64_t n, const Core *c, const REAL *x, const REAL *v, const REAL *i, REAL *w, REAL *u, REAL *h,
+                        REAL *s) {
 #define ONE(k)                                                        \
     if (c->charge == k) {                                             \
-        if (c->subtract && h) F(step)(k, 1, n, c, x, v, i, h, s);     \
-        else if (c->subtract) F(step)(k, 1, n, c, x, v, i, 0, s);     \
-        else if (h) F(step)(k, 0, n, c, x, v, i, h, s);               \
-        else F(step)(k, 0, n, c, x, v, i, 0, s);                      \
+        if (c->subtract && h) F(step)(k, 1, n, c, x, v, i, w, u, h, s);     \
+        else if (c->subtract) F(step)(k, 1, n, c, x, v, i, w, u, 0, s);     \
+        else if (h) F(step)(k, 0, n, c, x, v, i, w, u, h, s);               \
+        else F(step)(k, 0, n, c, x, v, i, w, u, 0, s);                      \
         return;                                                       \
     }
     ONE(NO_LEAK) ONE(TAU_IN) ONE(TAU) ONE(RATE_IN) ONE(RATE) ONE(LEAKY) ONE(DECAY)
@@ -138,8 +139,10 @@ static inline void F(pooled)(const Core *c, const REAL *restrict s, REAL *restri
     }
 }
 
-/* x (K,R,C), scale and shift (K,C) or 0, v and i (R,C) in place, h (K,R,C) or 0; s (K,R,C), or with a pool its means. */
-void F(core_forward)(const Core *c, const REAL *x, const REAL *scale, const REAL *shift, REAL *v, REAL *i, REAL *h, REAL *s) {
+/* x (K,R,C), scale and shift (K,C) or 0, v and i (R,C) or 0 where all v are v_reset and i 0, v_out and i_out (R,C) those
+ * after, h (K,R,C) or 0; s (K,R,C), or with a pool its means. */
+void F(core_forward)(const Core *c, const REAL *x, const REAL *scale, const REAL *shift, const REAL *v, const REAL *i,
+                     REAL *v_out, REAL *i_out, REAL *h, REAL *s) {
     const int64_t rows = block_rows(c), n_all = c->rows * c->channels, blocks = core_blocks(c), ch = c->channels;
     const int64_t pooled = c->pool ? n_all / (c->pool * c->pool) : n_all;
     const int64_t area = c->pool ? c->pool * c->pool : 1;
@@ -148,6 +151,8 @@ void F(core_forward)(const Core *c, const REAL *x, const REAL *scale, const REAL
         const int64_t first = block * rows, count = first + rows > c->rows ? c->rows - first : rows;
         const int64_t n = count * ch, at = first * ch;
         REAL *y = scale ? malloc(sizeof(REAL) * n) : 0, *own = c->pool ? malloc(sizeof(REAL) * n) : 0;
+        REAL *start = v ? 0 : malloc(sizeof(REAL) * n), *zero = v || !i_out ? 0 : calloc(n, sizeof(REAL));
+        for (int64_t j = 0; start && j < n; j++) start[j] = (REAL)c->v_reset;
         for (int64_t t = 0; t < c->steps; t++) {
             const REAL *in = x + t * n_all + at;
             if (scale) {
@@ -157,10 +162,11 @@ void F(core_forward)(const Core *c, const REAL *x, const REAL *scale, const REAL
                 in = y;
             }
             REAL *out = own ? own : s + t * n_all + at;
-            F(step_any)(n, c, in, v + at, i ? i + at : 0, h ? h + t * n_all + at : 0, out);
+            const REAL *v_in = t ? v_out + at : v ? v + at : start, *i_in = t ? i_out + at : i ? i + at : zero;
+            F(step_any)(n, c, in, v_in, i_in, v_out + at, i_out + at, h ? h + t * n_all + at : 0, out);
             if (own) F(pooled)(c, own, s + t * pooled + at / area);
         }
-        free(y); free(own);
+        free(y); free(own); free(start); free(zero);
     }
 }
 
@@ -259,7 +265,7 @@ static void F(trained)(int64_t n, const Core *c, const REAL *h, const REAL *v, c
     to[1] += threshold;
 }
 
-/* gs (K,R,C), or (K, pooled) with a pool; h (K,R,C); v0 (R,C): state before the first step, for trained only.
+/* gs (K,R,C), or (K, pooled) with a pool; h (K,R,C); v0 (R,C): state before the first step, for trained only; 0: v_reset.
  * gv and gi (R,C): gradient of the last state, in place that of the first; 0 where detached. gx (K,R,C).
  * normalised input: x, mean, rstd, gamma given: gx is that of x, part (K blocks 2 C) for sums, dgamma and dbeta (C).
  * trained: 2 blocks doubles, or 0. */
@@ -290,7 +296,7 @@ void F(core_backward)(const Core *c, const REAL *gs, const REAL *h, const REAL *
             if (trained) {
                 const REAL thr = (REAL)c->threshold, vr = (REAL)c->v_reset, *hp = ht - n_all;
                 for (int64_t j = 0; j < n; j++) {
-                    if (!t) { v[j] = v0[at + j]; continue; }
+                    if (!t) { v[j] = v0 ? v0[at + j] : vr; continue; }
                     int s = c->strict ? hp[j] - thr > 0 : hp[j] - thr >= 0;
                     v[j] = c->subtract ? hp[j] - (REAL)s * thr : s ? vr : hp[j];
                 }

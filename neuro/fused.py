@@ -90,6 +90,11 @@ class _Plan:
     detached: bool
     pool: int = 0
 
+    @property
+    def two(self) -> bool:
+        """Is there a current?"""
+        return self.law.charge.states == 2
+
     def core(self, steps: int, rows: int, channels: int, width: int = 0) -> Core:
         law, c, inner = self.law, self.law.charge, self.surrogate
         gain, scale = 1.0, 1.0
@@ -124,7 +129,7 @@ def population(
     """
     plan = _Plan(law, surrogate, not detach_reset, detached)
     x = _dense(x)
-    v, i = _states(state, x[0], law)
+    v, i = _states(state, x[0])
     of_charge, threshold = trained if trained is not None else (None, None)
     s, *after = _Population.apply(x, v, i, of_charge, threshold, plan)
     return s, tuple(after[: law.charge.states])
@@ -148,7 +153,7 @@ def normalised(
     """
     plan = _Plan(law, surrogate, not detach_reset, detached, pool)
     x = _channels_last(x)
-    v, i = _states(state, x[0], law)
+    v, i = _states(state, x[0])
     mean, m2 = _moments(x)
     count = x[0].numel() // x.shape[2]
     rstd = (m2 / count + norm.eps).rsqrt_()
@@ -162,7 +167,7 @@ class _Population(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        v: Tensor,
+        v: Tensor | None,
         i: Tensor | None,
         of_charge: Tensor | None,
         threshold: Tensor | None,
@@ -172,26 +177,26 @@ class _Population(torch.autograd.Function):
         _as_rows(core)
         wanted = any(ctx.needs_input_grad[:5])
         h, s = torch.empty_like(x) if wanted else None, torch.empty_like(x)
-        after, current = v.clone(), None if i is None else i.clone()
-        _call("core_forward", x, core, x, None, None, after, current, h, s)
-        ctx.core, ctx.plan, ctx.two, ctx.threshold = core, plan, i is not None, threshold is not None
-        ctx.save_for_backward(h, v if of_charge is not None else None)
+        after, current = torch.empty_like(x[0]), torch.empty_like(x[0]) if plan.two else None
+        _call("core_forward", x, core, x, None, None, v, i, after, current, h, s)
+        ctx.core, ctx.plan, ctx.own = core, plan, (of_charge is not None, threshold is not None)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(h, v if any(ctx.own) else None)
         if plan.detached:
             ctx.mark_non_differentiable(after, *([] if current is None else [current]))
         return (s, after) if current is None else (s, after, current)
 
     @staticmethod
-    def backward(ctx: Any, gs: Tensor, *after: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gs: Tensor | None, *after: Tensor | None) -> tuple[Tensor | None, ...]:
         h, v0 = ctx.saved_tensors
-        core, gs = ctx.core, _like(gs, h)
+        core, gs = ctx.core, torch.zeros_like(h) if gs is None else _like(gs, h)
         gx = torch.empty_like(h)
         gv, gi = _carried(ctx.plan, h[0], after)
-        sums = (
-            h.new_zeros((2 * _lib().core_blocks(ctypes.byref(core)),), dtype=torch.float64) if v0 is not None else None
-        )
+        blocks = _lib().core_blocks(ctypes.byref(core))
+        sums = h.new_zeros(2 * blocks, dtype=torch.float64) if any(ctx.own) else None
         _call("core_backward", h, core, gs, h, v0, gv, gi, gx, None, None, None, None, None, None, None, sums)
-        of_charge, threshold = (None, None) if sums is None else sums.view(-1, 2).sum(0).to(h.dtype)
-        return gx, gv, gi if ctx.two else None, of_charge, threshold if ctx.threshold else None, None
+        found = [None, None] if sums is None else list(sums.view(-1, 2).sum(0).to(h.dtype))
+        return gx, *_wanted(ctx, gv, gi), *(g if own else None for g, own in zip(found, ctx.own, strict=True)), None
 
 
 class _Normalised(torch.autograd.Function):
@@ -199,7 +204,7 @@ class _Normalised(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        v: Tensor,
+        v: Tensor | None,
         i: Tensor | None,
         weight: Tensor | None,
         bias: Tensor | None,
@@ -214,19 +219,22 @@ class _Normalised(torch.autograd.Function):
         shift = -mean * scale if bias is None else bias.detach() - mean * scale
         h = torch.empty_like(x) if any(ctx.needs_input_grad[:5]) else None
         s = torch.empty_like(x) if not plan.pool else _pooled_like(x, plan.pool)
-        after, current = v.clone(), None if i is None else i.clone()
-        _call("core_forward", x, core, x, scale, shift, after, current, h, s)
-        ctx.core, ctx.plan, ctx.two, ctx.affine = core, plan, i is not None, (weight is not None, bias is not None)
+        after, current = torch.empty_like(x[0]), torch.empty_like(x[0]) if plan.two else None
+        _call("core_forward", x, core, x, scale, shift, v, i, after, current, h, s)
+        ctx.core, ctx.plan, ctx.affine = core, plan, (weight is not None, bias is not None)
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, h, mean, rstd, gamma)
-        ctx.like = s.stride()
+        ctx.like, ctx.shape = s.stride(), s.shape
         if plan.detached:
             ctx.mark_non_differentiable(after, *([] if current is None else [current]))
         return (s, after) if current is None else (s, after, current)
 
     @staticmethod
-    def backward(ctx: Any, gs: Tensor, *after: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gs: Tensor | None, *after: Tensor | None) -> tuple[Tensor | None, ...]:
         x, h, mean, rstd, gamma = ctx.saved_tensors
         core = ctx.core
+        if gs is None:
+            gs = torch.zeros(1, dtype=h.dtype).expand(ctx.shape)
         if gs.stride() != ctx.like:
             gs = torch.empty_strided(gs.shape, ctx.like, dtype=gs.dtype).copy_(gs)
         gx = torch.empty_like(h)
@@ -235,7 +243,15 @@ class _Normalised(torch.autograd.Function):
         dgamma, dbeta = torch.empty_like(gamma), torch.empty_like(gamma)
         _call("core_backward", h, core, gs, h, None, gv, gi, gx, x, mean, rstd, gamma, part, dgamma, dbeta, None)
         weight, bias = ctx.affine
-        return (gx, gv, gi if ctx.two else None, dgamma if weight else None, dbeta if bias else None, None, None, None)
+        return (
+            gx,
+            *_wanted(ctx, gv, gi),
+            dgamma if weight else None,
+            dbeta if bias else None,
+            None,
+            None,
+            None,
+        )
 
 
 def _lib() -> Any:
@@ -280,10 +296,10 @@ def _like(x: Tensor, other: Tensor) -> Tensor:
     return torch.empty_strided(other.shape, other.stride(), dtype=x.dtype).copy_(x)
 
 
-def _states(state: State | None, like: Tensor, law: Law) -> tuple[Tensor, Tensor | None]:
+def _states(state: State | None, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """v and i in the memory order of ``like``; None before the first step."""
     if state is None:
-        zeros = torch.zeros_like(like, requires_grad=False)
-        state = law.initial(zeros) if law.v_reset else (zeros,) * law.charge.states
+        return None, None
     v, *rest = (_like(s, like) for s in state)
     return v, rest[0] if rest else None
 
@@ -296,6 +312,11 @@ def _carried(plan: _Plan, like: Tensor, after: tuple[Tensor | None, ...]) -> tup
     given += [None] * (2 - len(given))
     v, i = (torch.zeros_like(like) if g is None else g for g in given)
     return v, i
+
+
+def _wanted(ctx: Any, gv: Tensor | None, gi: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of the first state, where it was given and has a history."""
+    return gv if ctx.needs_input_grad[1] else None, gi if ctx.needs_input_grad[2] else None
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from export.brian_links import Projection, waits
+from export.brian_links import QUEUED, Projection, waits
 from export.brian_model import CHARGE, FIRE, RESET, SEND, UPDATE, Group
 from export.brian_synapses import copied
 from export.network import Network, Spiking
@@ -117,6 +117,11 @@ class _Live:
             self._synapses(p, k) for k, p in enumerate(self.model.projections) if len(program.synapses[k][0])
         ]  # Brian has no empty Synapses
         self.spikes = {n: brian2.SpikeMonitor(self.groups[n]) for n, g in self.model.groups.items() if g.spiking}
+        self.queued = self.spikes | {
+            p.src: brian2.SpikeMonitor(self.groups[p.src])
+            for p in self.model.projections
+            if p.effect == QUEUED and p.src not in self.spikes
+        }
         names = {p: (p[:-2], "v" if p.endswith(".v") else "I") for p in probes if not p.endswith(".s")}
         if self.model.graded:
             names["y"] = (self.model.output, "value")
@@ -124,13 +129,13 @@ class _Live:
         self.sent = {
             (p.src, p.event): brian2.EventMonitor(self.groups[p.src], p.event, record=False)
             for p in self.model.projections
-            if not self.model.groups[p.src].spiking
+            if p.src not in self.queued
         }
 
     def run(self, report: Callable[..., None] | None) -> None:
         """All steps. ``report``: as Brian calls it."""
         traces = [monitor for _, _, monitor in self.traces.values()]
-        monitors = (*self.spikes.values(), *traces, *self.sent.values())
+        monitors = (*self.queued.values(), *traces, *self.sent.values())
         net = self.brian2.Network(*self.groups.values(), *self.synapses, *monitors)
         net.run(self.steps * self.dt, report=report, report_period=self.brian2.second, namespace={})
 
@@ -150,14 +155,15 @@ class _Live:
         """Add the synapses that delivered within the run to ``events``, per target."""
         for p, (pre, _, _) in zip(self.model.projections, self.program.synapses, strict=True):
             size = self.model.groups[p.src].size
-            if p.src in self.spikes:
-                monitor = self.spikes[p.src]
-                neuron = np.asarray(monitor.i) % size
-                wait = np.broadcast_to(waits(self.program.network, p), size)[neuron]
-                sent = np.bincount(neuron[self._step(monitor) + wait < self.steps], minlength=size)
+            if p.src in self.queued:
+                monitor = self.queued[p.src]
+                sent = np.zeros((self.steps + 1, size), np.int64)  # by the end of each step
+                np.add.at(sent, (self._step(monitor) + 1, np.asarray(monitor.i) % size), 1)
+                last = np.maximum(self.steps - waits(self.program.network, p), 0)
+                events[p.dst] += int(sent.cumsum(axis=0)[last, pre].sum())
             else:
                 sent = np.asarray(self.sent[p.src, p.event].count).reshape(self.copies, size).sum(0)
-            events[p.dst] += int(sent @ np.bincount(pre, minlength=size))
+                events[p.dst] += int(sent @ np.bincount(pre, minlength=size))
 
     def _group(self, group: Group) -> Any:
         space: dict[str, Any] = dict(group.constants)

@@ -1,7 +1,7 @@
 """NeuroBench's metrics of a network and what it did, under NeuroBench's names and by its definitions (version 2.3.0).
 
     ParameterCount, Footprint     number and bytes of weights and biases
-    ConnectionSparsity            zeros / weights over Linear, Conv1d and Conv2d, four decimals, biases left out
+    ConnectionSparsity            zeros / weights over Linear, DelayedLinear, Conv1d and Conv2d, no biases
     ActivationSparsity            zeros / outputs of the spiking nodes, over all steps and samples
     SynapticOperations            per layer and step: the layer with w != 0 for weights, x != 0 for input and no bias,
                                   outputs added up; an accumulate (AC) where all that enters the layer in that step, of
@@ -21,8 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.lower import convolve
-from export.network import Conv1d, Delay, Input, Integrator, Linear, Network, Output
-from export.nodes import Weighted
+from export.network import Conv1d, Delay, DelayedLinear, Input, Integrator, Linear, Network, Output, Weighted, Window
 from sim.numpy_engine import apply
 from sim.run import Run
 
@@ -54,7 +53,7 @@ def footprint(network: Network) -> int:
 
 def connection_sparsity(network: Network) -> float:
     """Share of weights that are 0; 0 for a network without weights."""
-    weights = [node.weight for _, node in network if isinstance(node, Weighted)]
+    weights = [node.weight for _, node in network if isinstance(node, Weighted | DelayedLinear)]
     zeros = sum(w.size - int(np.count_nonzero(w)) for w in weights)
     return round(zeros / sum(w.size for w in weights), 4) if weights else 0.0
 
@@ -84,13 +83,19 @@ def synaptic_operations(network: Network, x: Array, run: Run) -> dict[str, float
         if isinstance(node, Delay):
             value[name] = _late(into, node.steps)
             continue
-        if isinstance(node, Weighted):
+        if isinstance(node, Window):
+            value[name] = np.concatenate([into[:, : node.stop], np.zeros_like(into[:, node.stop :])], axis=1)
+            continue
+        if isinstance(node, Weighted | DelayedLinear):
             call = np.moveaxis(into, 1, 0).reshape(steps, samples, *into.shape[2:])
             plain = np.isin(call, (-1, 0, 1)).reshape(steps, -1).all(axis=1)
             ops["Effective_ACs"] += _operations(node, call[plain] != 0)
             ops["Effective_MACs"] += _operations(node, call[~plain] != 0)
             ones = np.ones((1, 1, *into.shape[2:]))
             ops["Dense"] += samples * steps * _operations(node, ones, dense=True)
+        if isinstance(node, DelayedLinear):
+            value[name] = _late_sums(node, into)
+            continue
         value[name] = apply(node, into.reshape(samples * steps, *into.shape[2:]))
         value[name] = value[name].reshape(samples, steps, *value[name].shape[1:])
     return {k: n / samples for k, n in ops.items()}
@@ -105,13 +110,13 @@ def membrane_updates(network: Network, run: Run) -> float:
     return total / run.samples
 
 
-def _operations(node: Weighted, x: Array, *, dense: bool = False) -> int:
+def _operations(node: Weighted | DelayedLinear, x: Array, *, dense: bool = False) -> int:
     """Outputs of the layer with ones for its weights, or those that are not 0, added up over ``x (T, n, ...)``."""
     seen = x.sum(axis=(0, 1), dtype=np.float64)  # the layer is linear: once for all steps
     if isinstance(node, Conv1d):
         node, seen = node.conv2d(), seen[:, None]
     w = np.ones_like(node.weight, np.float64) if dense else (node.weight != 0).astype(np.float64)
-    if isinstance(node, Linear):
+    if isinstance(node, Linear | DelayedLinear):
         return int((w @ seen).sum())
     return int(convolve(seen[None], w, node.stride, node.padding, node.dilation, node.groups).sum())
 
@@ -134,6 +139,12 @@ def _late(x: Array, steps: Any) -> Array:
     when = np.arange(x.shape[1]).reshape(-1, *[1] * (x.ndim - 2)) - np.asarray(steps)
     when = np.broadcast_to(when, x.shape[1:])[None]
     return np.where(when >= 0, np.take_along_axis(x, np.maximum(when, 0), axis=1), 0)
+
+
+def _late_sums(node: DelayedLinear, x: Array) -> Array:
+    """``x (samples, T, in) -> (samples, T, out)``."""
+    total = sum(_late(x, d) @ node.masked(d).T for d in node.waits)
+    return np.asarray(total if node.bias is None else total + node.bias)
 
 
 def _probe(run: Run, name: str) -> Array:

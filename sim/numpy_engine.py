@@ -3,10 +3,11 @@
     run(network, x)                    a batch of whole samples -> Run
     step(network, state, x) -> (values, state)    pure
 
-States and values have the names of :mod:`export.to_onnx` (``<node>.v``, ``<node>.i``, ``<source>.q``, ``<delay>.d``;
-``<node>.s``, ``<layer>.in``), so a state goes from one engine to the other. The float type is that of the
-weights. Sums of Linear and Conv are numpy's matrix product: all else has the bits of the other float
-engines, these agree to rounding, and to the bit where every partial sum is exact (weights on a 2**-k grid).
+States and values have the names of :mod:`export.to_onnx` (``<node>.v``, ``<node>.i``, ``<source>.q``, ``<delay>.d``,
+``<window>.t``; ``<node>.s``, ``<layer>.in``), so a state goes from one engine to the other. The float type is that of
+the weights. Sums of Linear and Conv are numpy's matrix product, those of DelayedLinear scipy's sparse one: all else
+has the bits of the other float engines, these agree to rounding, and to the bit where every partial sum is exact
+(weights on a 2**-k grid).
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from export.network import (
     Conv1d,
     Conv2d,
     Delay,
+    DelayedLinear,
     Flatten,
     Input,
     Integrator,
     Linear,
+    Lined,
     Network,
     Node,
     Pair,
@@ -35,6 +38,7 @@ from export.network import (
     Spiking,
     SumPool2d,
     Weighted,
+    Window,
     floats,
 )
 from export.onnx_names import input_value
@@ -77,8 +81,10 @@ def initial(network: Network, batch: int) -> State:
         depth = max((e.delay for e in network.targets(name)), default=0)
         if depth:
             state[f"{name}.q"] = np.zeros((batch, depth, *shapes[name]), dtype)
-        if isinstance(node, Delay) and node.depth:
-            state[f"{name}.d"] = np.zeros((batch, node.depth, *shapes[name]), dtype)
+        if isinstance(node, Lined) and node.depth:
+            state[f"{name}.d"] = np.zeros((batch, node.depth, *shapes[network.sources(name)[0].src]), dtype)
+        if isinstance(node, Window):
+            state[f"{name}.t"] = np.zeros((batch, *(1 for _ in shapes[name])), dtype)
         if isinstance(node, Spiking | Integrator):
             law = node.law if isinstance(node, Spiking) else node
             first = law.initial(np.zeros((batch, *shapes[name]), dtype))
@@ -98,6 +104,10 @@ def step(network: Network, state: Mapping[str, Array], x: Array) -> tuple[dict[s
             line = state.get(f"{name}.d")
             value[name] = delayed(node, line, None if node.early else _arriving(network, name, value, state))
             continue
+        if isinstance(node, DelayedLinear):
+            line = state.get(f"{name}.d")
+            value[name] = late_sums(node, line, None if node.early else _arriving(network, name, value, state))
+            continue
         into = x if isinstance(node, Input) else _arriving(network, name, value, state)
         if isinstance(node, Spiking | Integrator):
             law = node.law if isinstance(node, Spiking) else node
@@ -106,10 +116,17 @@ def step(network: Network, state: Mapping[str, Array], x: Array) -> tuple[dict[s
             after |= {f"{name}.{k}": a for k, a in zip("vi", new, strict=False)}
             if isinstance(node, Spiking):
                 seen[f"{name}.s"] = value[name]
+        elif isinstance(node, Window):
+            steps = state[f"{name}.t"]
+            value[name] = np.where(steps < node.stop, into, into.dtype.type(0))
+            after[f"{name}.t"] = steps + steps.dtype.type(1)
         else:
             value[name] = apply(node, into)
         if isinstance(node, Weighted) and input_value(network, name) == f"{name}.in":
             seen[f"{name}.in"] = into
+    for name, node in network:
+        if isinstance(node, DelayedLinear) and input_value(network, name) == f"{name}.in":
+            seen[f"{name}.in"] = _arriving(network, name, value, state)
     for key, line in state.items():
         if key.endswith((".q", ".d")):
             new_last = value[key[:-2]] if key.endswith(".q") else _arriving(network, key[:-2], value, state)
@@ -129,6 +146,14 @@ def delayed(node: Delay, line: Array | None, into: Array | None) -> Array:
     place = np.minimum(node.depth - node.steps, node.depth - 1)[None, None]
     past = np.take_along_axis(line, np.broadcast_to(place, (len(line), 1, *node.steps.shape)), axis=1)[:, 0]
     return past if into is None else np.where(node.steps == 0, into, past)
+
+
+def late_sums(node: DelayedLinear, line: Array | None, into: Array | None) -> Array:
+    """What a DelayedLinear says; arguments as of :func:`delayed`. Synapses add by delay, shortest first."""
+    parts = [line[:, node.depth - d] if d and line is not None else into for d in node.waits]
+    past = np.concatenate([p for p in parts if p is not None], axis=1)
+    y = np.ascontiguousarray((node.sparse @ past.T).T)
+    return y if node.bias is None else y + node.bias
 
 
 def apply(node: Node, x: Array) -> Array:

@@ -13,7 +13,7 @@ from spikingjelly.activation_based import neuron
 from torch import nn
 
 from export import AvgPool2d, Conv2d, Edge, Flatten, Input, Linear, Network, Output, Spiking
-from neuro.neuron import Decay, Law, NoLeak, Rate, Tau
+from neuro.neuron import Decay, Law, Leaky, NoLeak, Rate, Tau
 from sim import numpy_engine
 
 Array = npt.NDArray[Any]
@@ -33,6 +33,8 @@ LAWS = {
     "tau3_rest": Law(Tau(3.0, rest=-0.1), threshold=0.3, v_reset=-0.1),
     "rate": Law(Rate(RATE, decay_input=False)),
     "rate_input": Law(Rate(RATE, decay_input=True, rest=-0.1), threshold=0.3, v_reset=-0.1),
+    "leaky": Law(Leaky(0.7)),
+    "leaky_soft": Law(Leaky(0.93), threshold=1.2, reset="subtract"),
     "decay": Law(Decay(0.3, 0.7)),
     "decay_soft": Law(Decay(0.6, 0.9), threshold=3.0, reset="subtract"),
 }
@@ -137,7 +139,8 @@ def jelly_node(law: Law) -> nn.Module:
         with torch.no_grad():
             node.w.copy_(PARAMETER)
         return node
-    return neuron.CUBALIFNode(c_decay=c.current, v_decay=c.voltage, **common)
+    current, voltage = (0.0, c.beta) if isinstance(c, Leaky) else (c.current, c.voltage)
+    return neuron.CUBALIFNode(c_decay=current, v_decay=voltage, **common)
 
 
 def jelly_layers(network: Network) -> dict[str, nn.Module]:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from export import AvgPool2d, Conv2d, Delay, Edge, Flatten, Input, Integrator, Linear, Network, Output, Scale, Spiking
 from export.brian_synapses import convolution
 from export.to_brian import to_brian
-from neuro.neuron import Charge, Decay, Law, NoLeak, Rate, Tau
+from neuro.neuron import Charge, Decay, Law, Leaky, NoLeak, Rate, Tau
 from sim import brian, engines, numpy_engine
 from sim.run import Run
 
@@ -54,6 +54,12 @@ BY_HAND: dict[tuple[Charge, float], dict[tuple[Any, Any], tuple[list[int], list[
         ("subtract", ">"): ([0, 0, 0, 1, 0], [0.25, 0.4375, 0.328125, 0.30859375, -0.0185546875]),
     },
     (Rate(0.25, decay_input=False), 1.75): {
+        ("zero", ">="): ([0, 1, 0, 1, 0], [1.0, 0.0, 0.0, 0.0, -1.0]),
+        ("zero", ">"): ([0, 0, 0, 1, 0], [1.0, 1.75, 1.3125, 0.0, -1.0]),
+        ("subtract", ">="): ([0, 1, 0, 1, 0], [1.0, 0.0, 0.0, 0.25, -0.8125]),
+        ("subtract", ">"): ([0, 0, 0, 1, 0], [1.0, 1.75, 1.3125, 1.234375, -0.07421875]),
+    },
+    (Leaky(0.75), 1.75): {
         ("zero", ">="): ([0, 1, 0, 1, 0], [1.0, 0.0, 0.0, 0.0, -1.0]),
         ("zero", ">"): ([0, 0, 0, 1, 0], [1.0, 1.75, 1.3125, 0.0, -1.0]),
         ("subtract", ">="): ([0, 1, 0, 1, 0], [1.0, 0.0, 0.0, 0.25, -0.8125]),
@@ -115,7 +121,7 @@ def test_every_law_has_the_bits_of_the_float_engine(ode: bool, dt_s: float) -> N
     x = (rng.random((3, 40, 5)) < 0.4).astype(float)
     program = to_brian(network, ode=ode)
     assert sum(g.ode for g in program.model.groups.values()) == ode * sum(
-        not isinstance(law.charge, Decay) for law in laws.values()
+        not isinstance(law.charge, Decay | Leaky) for law in laws.values()
     )
     found = brian.run(program, x, probes=brian.known_probes(network))
     must_fire({n: a for n, a in found.probes.items() if n.endswith(".s")})

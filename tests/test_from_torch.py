@@ -9,13 +9,13 @@ import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
-from export import Conv2d, Spiking
+from export import AvgPool2d, Conv2d, Integrator, Spiking
 from export.from_torch import from_torch
 from export.to_torch import run_torch
 from neuro.models.digits import INPUT_SHAPE, digits_net
-from neuro.modules import ParametricSpiking, unroll
+from neuro.modules import HeldDropout, Integrating, LearnedSpiking, ParametricSpiking, norm_mode, unroll
 from neuro.modules import Spiking as SpikingModule
-from neuro.neuron import Decay, Law, NoLeak, Rate, Tau
+from neuro.neuron import Decay, Law, Leaky, NoLeak, Rate, Tau
 
 T = 12
 
@@ -233,3 +233,42 @@ def test_laws_are_read_from_the_module_not_its_defaults() -> None:
 def test_surrogate_leaves_no_trace() -> None:
     a, b = (neuron.IFNode(surrogate_function=s) for s in (surrogate.ATan(7.0), surrogate.Sigmoid()))
     assert from_torch(a, (3,), name="n").hash() == from_torch(b, (3,), name="n").hash()
+
+
+def test_learned_leaks_held_dropout_and_norms_by_mode_are_read() -> None:
+    torch.manual_seed(3)
+    learned = LearnedSpiking(Law(Leaky(0.75), 0.5, reset="subtract", fires=">"))
+    net = nn.Sequential(
+        nn.Conv2d(2, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        learned,
+        HeldDropout(0.3),
+        nn.AdaptiveAvgPool2d((4, None)),
+        nn.AvgPool2d((1, 2)),
+        nn.Flatten(),
+        nn.Linear(96, 5, bias=False),
+        nn.BatchNorm1d(5),
+        Integrating(Leaky(0.5)),
+    )
+    trained(net)
+    x = spikes(8, (2, 8, 8))
+    plain = from_torch(net, (2, 8, 8), name="n")
+    for mode in ("per_step", "chunk", "frozen"):
+        norm_mode(net, mode)
+        assert from_torch(net, (2, 8, 8), name="n").hash() == plain.hash()
+    assert plain.nodes["4"] == AvgPool2d((2, 1), (2, 1))
+    assert plain.nodes["9"] == Integrator(Leaky(0.5))
+    assert plain.law("2") == learned.law
+    y, by_node = run_torch(plain, x.numpy())
+    with torch.no_grad():
+        expected = unroll(net.eval(), x).numpy()
+    assert 0.02 < by_node["2"].mean() < 0.9
+    np.testing.assert_allclose(y, expected, atol=1e-4)
+
+
+def test_pooling_to_one_place_is_the_mean_of_the_map() -> None:
+    for module in (nn.AdaptiveAvgPool2d(1), layer.AdaptiveAvgPool2d((1, 1))):
+        network = from_torch(nn.Sequential(module), (3, 6, 4))
+        assert network.nodes["0"] == AvgPool2d((6, 4), (6, 4))
+        x = spikes(2, (3, 6, 4))
+        np.testing.assert_allclose(run_torch(network, x.numpy())[0], x.mean((3, 4), keepdim=True).numpy(), atol=1e-6)

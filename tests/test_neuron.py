@@ -10,7 +10,7 @@ import pytest
 import torch
 from spikingjelly.activation_based import neuron, surrogate
 
-from neuro.neuron import Decay, Law, NoLeak, Rate, Tau
+from neuro.neuron import Decay, Law, Leaky, NoLeak, Rate, Tau
 from neuro.surrogate import ATan, Rectangular, Sigmoid, Surrogate, Triangle
 
 X = [0.5, 0.5, 1.5, 0.25]
@@ -63,6 +63,18 @@ SERIES: dict[str, tuple[Law, list[int], list[float]]] = {
         [0, 0, 1, 1],
         [0.5, 0.875, 1.15625, 0.1171875],
     ),
+    # h = 3v/4 + x: .5, .875, 2.15625 fires, .25
+    "leaky >= zero": (Law(Leaky(0.75)), [0, 0, 1, 0], [0.5, 0.875, 0.0, 0.25]),
+    # .5, .875 fires at equality (no), 2.15625 -> 1.28125, 1.2109375 fires -> .3359375
+    "leaky > subtract": (
+        Law(Leaky(0.75), threshold=0.875, reset="subtract", fires=">"),
+        [0, 0, 1, 1],
+        [0.5, 0.875, 1.28125, 0.3359375],
+    ),
+    # keeps nothing: h = x
+    "leaky forgets": (Law(Leaky(0.0), threshold=0.5), [1, 1, 1, 0], [0.0, 0.0, 0.0, 0.25]),
+    # keeps all: an integrator
+    "leaky keeps": (Law(Leaky(1.0), reset="subtract"), [0, 1, 1, 0], [0.5, 0.0, 0.5, 0.75]),
     # i = i/2 + x: .5, .75, 1.875, 1.1875; h = 3v/4 + i: .5, 1.125 fires, 1.875 fires, 1.1875 fires
     "cuba >= zero": (Law(Decay(0.5, 0.75)), [0, 1, 1, 1], [0.5, 0.0, 0.0, 0.0]),
     # h = .5, 1.125 -> .125, 1.96875 -> .96875, 1.9140625 -> .9140625
@@ -128,7 +140,32 @@ def test_same_bits_as_spikingjelly(node: Any) -> None:
             np.testing.assert_array_equal(np.stack([np.asarray(a) for a in v]), torch.stack(potentials).numpy())
 
 
-@pytest.mark.parametrize("charge", [NoLeak(), Tau(3.0), Tau(3.0, False), Rate(0.3), Rate(0.3, False)])
+def test_leak_by_a_factor_decays_as_its_closed_form() -> None:
+    """An impulse of 1, no spike: v = beta^t."""
+    state = (np.zeros(1),)
+    for t in range(60):
+        state = Leaky(0.93).charge(state, np.array([float(t == 0)]))
+        assert state[0].item() == pytest.approx(0.93**t, rel=1e-14)
+
+
+def test_leak_by_a_factor_has_the_bits_of_snntorch() -> None:
+    snn = pytest.importorskip("snntorch", reason="snnTorch is not installed: its Leaky is not compared")
+    theirs = snn.Leaky(0.93, threshold=1.2, init_hidden=True, output=True, reset_mechanism="zero", reset_delay=False)
+    law = Law(Leaky(0.93), 1.2, fires=">")
+    x = torch.randn(60, 8, 40, generator=torch.Generator().manual_seed(1)) * 0.6 + 0.2
+    state = law.initial(x[0])
+    fired = 0.0
+    for now in x:
+        s, state = law.step(state, now)
+        with torch.no_grad():
+            their_s, their_v = theirs(now)
+        assert torch.equal(s, their_s)
+        assert torch.equal(state[0], their_v)
+        fired += float(s.mean()) / len(x)
+    assert 0.02 < fired < 0.9
+
+
+@pytest.mark.parametrize("charge", [NoLeak(), Tau(3.0), Tau(3.0, False), Rate(0.3), Rate(0.3, False), Leaky(0.3)])
 def test_canonical_form_is_the_law(charge: Any) -> None:
     a, b, k, rest = charge.canonical()
     x, v = np.random.default_rng(0).normal(size=(2, 100))
@@ -155,6 +192,7 @@ def test_dict_round_trip(law: Law) -> None:
         (lambda: Tau(0.5), "Tau.tau: must be in"),
         (lambda: Tau(float("nan")), "Tau.tau: must be a finite number"),
         (lambda: Rate(1.5), "Rate.rate"),
+        (lambda: Leaky(1.5), "Leaky.beta: must be in"),
         (lambda: Decay(1.5, 0.5), "Decay.current"),
         (lambda: Law(threshold=0.0), "Law.threshold: must be > 0"),
         (lambda: Law(threshold=True), "Law.threshold: must be a finite number"),

@@ -31,7 +31,7 @@ from export import (
 )
 from export.from_nir import from_nir
 from export.to_nir import to_nir
-from neuro.neuron import Decay, Law, NoLeak, Rate, Tau
+from neuro.neuron import Decay, Law, Leaky, NoLeak, Rate, Tau
 
 RNG = np.random.default_rng(5)
 
@@ -179,7 +179,7 @@ def test_every_kind_round_trips(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "charge", [NoLeak(), Tau(2.7), Tau(7.3, False, 0.4), Rate(0.37), Rate(0.11, False), Decay(0.3, 0.7)]
+    "charge", [NoLeak(), Tau(2.7), Tau(7.3, False, 0.4), Rate(0.37), Rate(0.11, False), Leaky(0.83), Decay(0.3, 0.7)]
 )
 def test_equations_alone_give_the_same_constants_back(charge: Any) -> None:
     """Without our own metadata, as another tool's file: a, b, k to the last bits of float64."""
@@ -226,3 +226,23 @@ def test_program_saves_beside_and_renames(tmp_path: Path) -> None:
     assert (tmp_path / "a.nir").read_bytes() == (tmp_path / "b.nir").read_bytes()
     assert program.hash() == to_nir(net).hash()
     assert (program.machine, program.dt_s, program.usage) == ("nir", net.dt_s, {})
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.25, 0.83, 0.999, 1.0])
+def test_leak_by_a_factor_comes_back(beta: float) -> None:
+    """tau = dt / (1 - beta), r = tau / dt; what keeps all is NIR's IF, and I as a readout."""
+    nodes = {
+        "in": Input((3,)),
+        "s": Spiking(Law(Leaky(beta), fires=">")),
+        "v": Integrator(Leaky(beta)),
+        "out": Output(),
+    }
+    net = Network.sequential(nodes, dt_s=DT)
+    program = to_nir(net)
+    raw = program.raw["nodes"]["s"]
+    if beta < 1.0:
+        assert raw["type"] == "LIF"
+        np.testing.assert_allclose([raw["tau"][0], raw["r"][0]], [DT / (1 - beta), 1 / (1 - beta)], rtol=1e-15)
+    else:
+        assert (raw["type"], raw["r"][0]) == ("IF", 1 / DT)
+    assert from_nir(program.graph).hash() == net.hash()

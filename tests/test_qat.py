@@ -22,7 +22,7 @@ from neuro.grid import WeightGrid
 from neuro.methods.qat import freeze, hard_reset, prepare
 from neuro.methods.sltt import SLTT
 from neuro.modules import ParametricSpiking, Recurrent, Spiking, Stack, step, unroll
-from neuro.neuron import Decay, Law, NoLeak, Rate, Tau
+from neuro.neuron import Decay, Law, Leaky, NoLeak, Rate, Tau
 from neuro.surrogate import ATan
 from neuro.train import adam, train
 from sim import engines
@@ -164,6 +164,7 @@ def test_laws_on_the_grid() -> None:
     assert chip_law(Law(Tau(2.0, decay_input=False))) == Law(Tau(2.0, decay_input=False), fires=">")
     assert chip_law(Law(Tau(3.0, rest=0.1))).charge == Rate(1 - 2731 / 4096, True, 0.1)
     assert chip_law(Law(Rate(0.1, False))).charge == Rate(1 - 3686 / 4096, False)
+    assert chip_law(Law(Leaky(0.9))).charge == Leaky(3686 / 4096)
     assert chip_law(Law(Decay(0.3, 0.0), 2.0)) == Law(Decay(1229 / 4096, 1 / 4096), 2.0, fires=">")
     assert chip_law(Law(NoLeak(), reset="subtract")) == Law(NoLeak(), reset="subtract", fires=">")
     with pytest.raises(ValueError, match=r"keep at most 0\.999756"):

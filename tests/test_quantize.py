@@ -15,7 +15,7 @@ from export.loihi import ConvEdge, DenseEdge, ProgramError, effective
 from export.lower import Link, lower
 from export.quantize import quantize
 from export.to_loihi import compile_loihi
-from neuro.neuron import Decay, Law, NoLeak, Rate, Tau
+from neuro.neuron import Decay, Law, Leaky, NoLeak, Rate, Tau
 from sim import numpy_engine
 from sim.loihi import engine, reference
 
@@ -114,6 +114,8 @@ def test_pure_integrator_is_exact_in_its_comparison(fires: Any) -> None:
         Law(Tau(2.0, decay_input=True), threshold=0.5, fires=">"),
         Law(Tau(4.0, decay_input=False), fires=">="),
         Law(Rate(0.25, decay_input=False), fires=">"),
+        Law(Leaky(0.75), fires=">"),
+        Law(Leaky(1.0), fires=">="),
         Law(Decay(0.5, 0.75), threshold=3.0, fires=">"),
         Law(Tau(2.0, decay_input=False, rest=-0.25), v_reset=-0.25, fires=">"),
         Law(NoLeak(), v_reset=-0.5),

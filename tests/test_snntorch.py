@@ -13,7 +13,7 @@ from export import MappingError, Spiking
 from export.from_torch import from_torch
 from export.to_loihi import compile_loihi
 from export.to_torch import run_torch
-from neuro.neuron import Decay, Law
+from neuro.neuron import Decay, Law, Leaky
 from sim import engines
 
 snn = pytest.importorskip("snntorch", reason="snnTorch is not installed: its neurons are not compared")
@@ -80,8 +80,8 @@ def test_the_law_is_read_from_the_module() -> None:
     def law(m: nn.Module) -> Law:
         return next(n.law for n in from_torch(m, (3,)).nodes.values() if isinstance(n, Spiking))
 
-    assert law(leaky(beta=0.25, threshold=2.0)) == Law(Decay(0.0, 0.25), 2.0, fires=">")
-    assert law(leaky(beta=1.5)).charge == Decay(0.0, 1.0)  # their clamp
+    assert law(leaky(beta=0.25, threshold=2.0)) == Law(Leaky(0.25), 2.0, fires=">")
+    assert law(leaky(beta=1.5)).charge == Leaky(1.0)  # their clamp
     assert law(synaptic()) == Law(Decay(0.5, 0.75), fires=">")
 
 

@@ -31,3 +31,18 @@ def stratified(x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], *, test_sha
         members = rng.permutation(np.flatnonzero(y == label))
         held_out[members[: round(test_share * len(members))]] = True
     return Split(x[~held_out], y[~held_out], x[held_out], y[held_out])
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Pictures as their files have them: ``x`` uint8 as (samples, channels, height, width), labels int64."""
+
+    train_x: npt.NDArray[np.uint8]
+    train_y: npt.NDArray[np.int64]
+    test_x: npt.NDArray[np.uint8]
+    test_y: npt.NDArray[np.int64]
+
+    def scaled(self) -> Split:
+        """Divided by 255, as :class:`Split`: four times the memory."""
+        train, test = (np.divide(x, 255, dtype=np.float32) for x in (self.train_x, self.test_x))
+        return Split(train, self.train_y, test, self.test_y)

@@ -5,8 +5,9 @@ Per sample and step, from the network alone (:func:`work`):
     macs               outputs x weights that meet in one: what a dense Conv or Gemm executes, zeros included
     elementwise_ops    operations of the neuron law, bias adds, pooling, adds where edges meet
     neuron_updates     neurons
-    weight_bytes       weights and biases, read once per sample and step (batch 1, nothing stays in a cache)
-    activation_bytes   values that a node reads and writes, with states and delay lines; Flatten moves none
+    weight_bytes       weights, biases and delays, read once per sample and step (batch 1, nothing stays in a cache)
+    activation_bytes   values that a node reads and writes, with states and delay lines; Flatten moves none; a
+                       DelayedLinear reads one value of its line for each synapse
 
 From what ran (:class:`Tally`):
 
@@ -32,21 +33,23 @@ from export.network import (
     AvgPool2d,
     Conv1d,
     Conv2d,
-    Delay,
+    DelayedLinear,
     Flatten,
     Input,
     Integrator,
     Linear,
+    Lined,
     Network,
     Output,
     Scale,
     Spiking,
     SumPool2d,
     Weighted,
+    Window,
     floats,
 )
 from export.onnx_names import input_value
-from neuro.neuron import Charge, Decay, Law, NoLeak
+from neuro.neuron import Charge, Decay, Law, Leaky, NoLeak
 from sim.run import Counts, Run, versions
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -64,12 +67,14 @@ def law_ops(law: Law) -> int:
 def _charge_ops(charge: Charge) -> int:
     if isinstance(charge, NoLeak):
         return 1
+    if isinstance(charge, Leaky):
+        return 2
     return 4 if isinstance(charge, Decay) else 3 + (charge.rest != 0)
 
 
 def layers(network: Network) -> list[str]:
     """Names of the nodes with weights, in execution order."""
-    return [n for n, node in network if isinstance(node, Weighted)]
+    return [n for n, node in network if isinstance(node, Weighted | DelayedLinear)]
 
 
 def work(network: Network) -> Counts:
@@ -79,10 +84,11 @@ def work(network: Network) -> Counts:
     out: Counts = {event: {} for event in STATIC}
     for name, node in network:
         edges = network.sources(name)
-        if isinstance(node, Weighted):
+        if isinstance(node, Weighted | DelayedLinear):
             out["macs"][name] = size[name] * math.prod(node.weight.shape[1:])
         if floats(node):
-            out["weight_bytes"][name] = sum(a.nbytes for a in floats(node))
+            delays = node.delays.nbytes if isinstance(node, DelayedLinear) else 0
+            out["weight_bytes"][name] = sum(a.nbytes for a in floats(node)) + delays
         ops = (len(edges) - 1) * size[edges[0].src] if edges else 0
         ops += _ops(node) * size[name]
         if isinstance(node, Spiking):
@@ -93,8 +99,14 @@ def work(network: Network) -> Counts:
         values = 2 * depth * size[name]  # a delay line moves by one place
         if not isinstance(node, Input | Output | Flatten):
             charge = node.law.charge if isinstance(node, Spiking) else getattr(node, "charge", None)
-            states = charge.states if charge is not None else node.depth if isinstance(node, Delay) else 0
+            states = 0 if charge is None else charge.states
             values += sum(size[e.src] for e in edges) + (1 + 2 * states) * size[name]
+            if isinstance(node, Lined):
+                values += 2 * node.depth * size[edges[0].src]
+            if isinstance(node, DelayedLinear):
+                values += node.weight.size
+            if isinstance(node, Window):
+                values += 2  # its counter
         if values:
             out["activation_bytes"][name] = values * itemsize(network)
     return out
@@ -112,7 +124,7 @@ def fanout(network: Network, layer: str) -> Ints:
     For a convolution: the sum over ``(o, ky, kx)`` of ``w != 0`` where that tap meets an output.
     """
     node, shapes = network.nodes[layer], network.shapes()
-    if isinstance(node, Linear):
+    if isinstance(node, Linear | DelayedLinear):
         return np.asarray(np.count_nonzero(node.weight, axis=0), np.int64)
     if not isinstance(node, Conv1d | Conv2d):
         raise ValueError(f"{layer}: a {type(node).__name__} has no weights; layers are {layers(network)}")
@@ -261,7 +273,7 @@ def _ops(node: object) -> int:
         return math.prod(node.kernel) - isinstance(node, SumPool2d)  # k - 1 additions, and the division of a mean
     if isinstance(node, Scale):
         return 1
-    return int(isinstance(node, Weighted) and node.bias is not None)
+    return int(isinstance(node, Weighted | DelayedLinear) and node.bias is not None)
 
 
 def _lands(size: int, kernel: int, out: int, stride: int, padding: int, dilation: int) -> Ints:

@@ -41,7 +41,7 @@ class Session:
 
     def __init__(self, program: OnnxProgram | str | Path, *, threads: int = 1) -> None:
         self.program = program if isinstance(program, OnnxProgram) else OnnxProgram.load(program)
-        if self.program.form != "step":
+        if self.program.form == "scan":
             raise ValueError(
                 f"Session: takes a step program, got form '{self.program.form}'; make it with to_onnx_step"
             )
@@ -120,6 +120,10 @@ def run(
     record = counts.Recorder(program.network, x, probes, list(program.outputs), progress)
     x = record.x
     scans = program.form == "scan"
+    if program.form == "once" and x.shape[1] != 1:
+        raise ValueError(
+            f"x: a program made by to_onnx_once runs one step, x (samples, 1, ...), got {x.shape[1]} steps"
+        )
     advance = _scanning(program, threads) if scans else _stepping(program, threads)
     batch = counts.batch_size(program.network, x.shape[1] if scans else 1)
     for at in range(0, len(x), batch):

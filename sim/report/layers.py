@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from export.network import Network, Spiking, Weighted
+from export.network import DelayedLinear, Network, Spiking, Weighted
 from hardware.energy import Bill
 from sim.run import Run
 
@@ -26,7 +26,7 @@ def network_layers(network: Network) -> list[Layer]:
     out = []
     for name, node in network:
         size, synapses = math.prod(shapes[name]), 0
-        if isinstance(node, Weighted):
+        if isinstance(node, Weighted | DelayedLinear):
             synapses = int(np.count_nonzero(node.weight)) * size // shapes[name][0]
         neurons = size if isinstance(node, Spiking) else 0
         out.append(
