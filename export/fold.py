@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
@@ -32,6 +33,18 @@ def fold(node: Foldable, norm: nn.BatchNorm1d | nn.BatchNorm2d, in_shape: Shape,
     size = _difference(node, made, norm, in_shape)
     what = f"BatchNorm folded in {kind}; largest absolute change of the output on random spikes"
     return made, Loss(name, what, size)
+
+
+def gain_of(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> npt.NDArray[np.float64]:
+    """``gamma / sqrt(var + eps)`` of each channel. Errors: ``ValueError`` without running statistics."""
+    return folded(np.ones((norm.num_features, 1)), None, norm)[0][:, 0]
+
+
+def with_gain(node: Weighted, gain: npt.NDArray[np.float64]) -> Weighted:
+    """``gain * node(x)``, a gain for each output channel, rounded once to the node's dtype."""
+    weight = node.weight * gain.reshape(-1, *[1] * (node.weight.ndim - 1))
+    bias = None if node.bias is None else (node.bias * gain).astype(node.weight.dtype)
+    return replace(node, weight=weight.astype(node.weight.dtype), bias=bias)
 
 
 def _difference(before: Foldable, after: Foldable, norm: nn.Module, in_shape: Shape) -> float:

@@ -1,7 +1,8 @@
 """A torch module as a :class:`Network`: read the module itself, map what is exact, refuse the rest.
 
 Taken: ``nn.Sequential`` and what is built like it (``neuro.modules.Stack``, SpikingJelly's containers),
-nested; containers that feed their last output back (``neuro.modules.Recurrent``, SpikingJelly's two); other modules
+nested; containers that feed their last output back (``neuro.modules.Recurrent``, SpikingJelly's two); sums of two ways
+(``neuro.residual.Sum``) and factors (``Scaled``); other modules
 whose ``forward`` ``torch.fx`` can trace into calls of modules, ``flatten`` and ``+``; the layers and neurons of
 :data:`export.readers.READERS`; BatchNorm, folded into the layer before it with evaluation statistics; Dropout and
 Identity, left out. Types count exactly, for a subclass may have another law; parametrised weights count as they come
@@ -15,12 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
-from export.fold import fold
-from export.kinds import CALLS, CHAINS, FIXES, LOOPS, NOTHING, is_layer, kind_of, refusal
+from export.fold import fold, gain_of, with_gain
+from export.kinds import CALLS, CHAINS, FIXES, LOOPS, NOTHING, SUMS, is_layer, kind_of, refusal
 from export.network import (
     Conv1d,
     Conv2d,
@@ -35,6 +37,7 @@ from export.network import (
     NetworkError,
     Node,
     Output,
+    Scale,
     Shape,
     Spiking,
     Weighted,
@@ -106,6 +109,10 @@ class _Builder:
             return value
         if kind in LOOPS:
             return self._loop(module, kind, path, value)
+        if kind in SUMS:
+            return self._sum(module, path, value)
+        if kind == "Scaled":
+            return self._scaled(module, label, value)
         if kind in NOTHING:
             return value
         if kind == "Tail":
@@ -159,12 +166,52 @@ class _Builder:
             self.losses.append(Loss(label, what, size))
         return self.add(label, node, value)
 
+    def _sum(self, module: Any, path: str, value: Value) -> Value:
+        """Both ways; a value is named by all that add up to it."""
+        at = f"{path}." if path else ""
+        made = self.convert(module.body, f"{at}body", value)
+        return made + (value if module.shortcut is None else self.convert(module.shortcut, f"{at}shortcut", value))
+
+    def _scaled(self, module: Any, label: str, value: Value) -> Value:
+        factor = module.factor * (1.0 if module.gain is None else float(module.gain.detach()))
+        return self.add(label, Scale(np.full(self.shapes[value[0]], factor, np.float32)), value)
+
+    def _norm_sum(self, module: Any, label: str, value: Value) -> Value:
+        """BN(a + b) = (g a + shift) + g b: all of it into the first layer, its gain into the others."""
+        wanted = NORMS[_kind(module)]
+        free = [
+            v
+            for v in value
+            if isinstance(self.nodes[v], wanted) and v not in self.sealed and all(e.src != v for e in self.edges)
+        ]
+        if not free:
+            raise MappingError(
+                f"{label}: {type(module).__name__} follows the sum {' + '.join(value)}, and none of these is a "
+                f"{' or '.join(w.__name__ for w in wanted)} that nothing else uses, to fold it into; put one there"
+            )
+        self._norm(module, label, (free[0],))
+        return tuple(v if v == free[0] else self._gained(module, label, v, v in free) for v in value)
+
+    def _gained(self, module: Any, label: str, name: str, free: bool) -> str:
+        node, gain = self.nodes[name], gain_of(module)
+        if free and isinstance(node, Linear | Conv1d | Conv2d):
+            self.nodes[name] = with_gain(node, gain)
+            return name
+        shape = self.shapes[name]
+        each = gain.reshape(-1, *[1] * (len(shape) - 1)).astype(np.float32)
+        between: Node = (
+            Conv2d(each[:, None], groups=len(each)) if len(shape) == 3 else Scale(each * np.ones(shape, "f4"))
+        )
+        return self.add(f"{label}.{name}", between, (name,))[0]
+
     def _norm(self, module: Any, label: str, value: Value) -> Value:
+        if len(value) > 1:
+            return self._norm_sum(module, label, value)
         wanted = NORMS[_kind(module)]
         names = " or ".join(w.__name__ for w in wanted if w is not DelayedLinear)
         before = self.nodes[value[0]]
         used = value[0] in self.sealed or any(e.src == value[0] for e in self.edges)
-        if len(value) > 1 or used or not isinstance(before, wanted):
+        if used or not isinstance(before, wanted):
             raise MappingError(
                 f"{label}: {type(module).__name__} is folded into a {names} right before it whose "
                 f"output nothing else uses; before it stands {' + '.join(value)} ({before.kind}); move it"

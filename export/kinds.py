@@ -13,7 +13,7 @@ HOMES = (
     "snntorch._neurons.",
     "snntorch._layers.",
 )
-OURS = ("neuro.modules", "neuro.delays")
+OURS = ("neuro.modules", "neuro.residual", "neuro.delays")
 
 NOTHING = {"Identity", "Dropout", "Dropout1d", "Dropout2d", "HeldDropout"}
 """Identities in evaluation mode."""
@@ -23,6 +23,9 @@ CHAINS = {"Sequential", "Stack", "SeqToANNContainer", "MultiStepContainer"}
 
 LOOPS = {"Recurrent", "ElementWiseRecurrentContainer", "LinearRecurrentContainer"}
 """Containers that feed their children's last output back."""
+
+SUMS = {"Sum"}
+"""Containers that add the results of two ways."""
 
 _POOL = "use AvgPool2d, or a Conv2d with stride 2"
 _NORM = "it normalises by each sample; train with BatchNorm right behind Linear or Conv2d, which folds"
@@ -88,7 +91,7 @@ def kind_of(cls: type) -> str:
 
 def is_layer(cls: type) -> bool:
     """Whether ``cls`` is a layer, a neuron or derived from one, so that looking into its forward is wrong."""
-    return any(kind_of(c) not in {"", "Module"} | CHAINS | LOOPS for c in cls.__mro__)
+    return any(kind_of(c) not in {"", "Module"} | CHAINS | LOOPS | SUMS for c in cls.__mro__)
 
 
 def refusal(cls: type, label: str, known: Set[str]) -> MappingError:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from export.package import PackageError, write_npz
+from export.package import PackageError
 from hardware.energy import Span
 from sim import engines
 from sim.bar import Bar
@@ -19,6 +19,7 @@ from sim.lava.cli import app as lava
 from sim.loop_cli import add_to as add_loop
 from sim.nir_cli import Discretization, Dt, Fires, Float32, Reset, nir_options
 from sim.sfq_cli import app as sfq
+from sim.train_cli import add_to as add_train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,35 +39,7 @@ app.add_typer(sfq, name="sfq")
 Out = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 
 
-@app.command()
-def train(
-    task: Annotated[
-        str,
-        typer.Argument(
-            help="What to train: 'digits' or 'nmnist' (Loihi and ONNX), 'xor', 'sfq-digits' or 'sfq-xor' (SFQ)."
-        ),
-    ],
-    output: Out,
-    epochs: Annotated[int, typer.Option(help="Epochs; 0 takes the task's own.", min=0)] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
-    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in the output folder.")] = False,
-) -> None:
-    """Train a network on real data; write network.npz, test.npz (x, labels) and a checkpoint.
-
-    Needs the extra "train". Stop it with Ctrl-C and go on with --resume: the result has the same bits.
-    """
-    _need("torch", "train")
-    from neuro import tasks
-
-    done = tasks.train(task, folder=output, epochs=epochs or None, seed=seed, resume=resume)
-    from export.from_torch import from_torch
-
-    network = from_torch(done.module, done.input_shape, dt_s=done.dt_s, name=task)
-    network.save(output / "network.npz")
-    write_npz(output / "test.npz", {"x": done.x, "labels": done.labels})
-    typer.echo(
-        f"{network}\ntest accuracy {done.accuracy:.4f}\nwrote {output / 'network.npz'} and {output / 'test.npz'}"
-    )
+add_train(app)
 
 
 @app.command()
@@ -252,13 +225,6 @@ def _span(option: str, text: str | None) -> Span | None:
     if len(numbers) not in (1, 3):
         raise ValueError(f"{option} takes one number, or low:typical:high, got {text!r}")
     return Span(*(numbers * 3)[:3])
-
-
-def _need(module: str, extra: str) -> None:
-    import importlib.util
-
-    if importlib.util.find_spec(module) is None:
-        raise ValueError(f"this command needs {module}: pip install 'spikeport[{extra}]'")
 
 
 def _tell(message: Warning | str, *_: Any, **__: Any) -> None:
