@@ -50,7 +50,7 @@ kind = "digits"
 steps = 2
 [model]
 kind = "preact_resnet18"
-widths = [4, 4]
+widths = [16, 16]
 blocks = [1, 1]
 [method]
 kind = "sltt"
@@ -177,7 +177,7 @@ def test_delay_networks_have_the_papers_size(name: str, parameters: int, sigma_s
         (("steps = 2", 'encoder = "loud"'), r"data.encoder is 'loud'; it must be one of 'direct', 'rate', 'latency'"),
         (('kind = "sltt"', 'kind = "magic"'), r"method.kind is 'magic'; it may be sltt, bptt, iir, dcls"),
         (("lr = 0.1", ""), r"own.toml: optimizer.lr is missing; it is a number"),
-        (("widths = [4, 4]", "widths = [4, 0.5]"), r"model.widths is \[4, 0.5\]; it must be a list of a whole number"),
+        (("widths = [16, 16]", "widths = [16, 0.5]"), r"model.widths is \[16, 0.5\]; it must be a list of a whole number"),
         (("epochs = 1", "epochs = 1\n[[stage]]\nname = 'a b'"), r"stage 1.name must be a word"),
         (("epochs = 1", "epochs = 1\n[[stage]]\nname = 'a'\n[stage.model]\nkind='vgg'"), r"stage 1.model is unknown"),
         (("[loss]", "[loss"), r"own.toml: is no TOML"),
@@ -229,10 +229,11 @@ def test_data_that_is_missing_is_named_with_where_to_get_it(
 def shrunk(name: str) -> recipe.Recipe:
     """The paper's recipe with its data, steps and method, a smaller network of its kind and one epoch."""
     made = recipe.load(name).with_epochs(1)
+    # a 1 x 1 convolution of stride 2 on fewer than 16 channels corrupts memory in torch 2.14's backward on the CPU
     smaller: dict[str, dict[str, Any]] = {
-        "preact_resnet18": {"widths": (4, 4), "blocks": (1, 1)},
+        "preact_resnet18": {"widths": (16, 16), "blocks": (1, 1)},
         "vgg11_bn": {"plan": (4, "P", 4, "P"), "pooled": 3},
-        "nf_resnet": {"widths": (4, 4), "blocks": (1, 1)},
+        "nf_resnet": {"widths": (16, 16), "blocks": (1, 1)},
         "vgg": {"plan": (4, "A", 4, "A"), "hidden": (8,)},
         "delay_net": {"hidden": (8,)},
     }
@@ -447,7 +448,7 @@ def test_command_writes_network_manifest_and_history(tmp_path: Path, monkeypatch
     assert (first["reset"], first["compare"], first["Vth"]) == ("subtract", ">=", 1.0)
     assert first["lam"] == pytest.approx(1 - 1 / 1.1)
     assert says["versions"]["torch"] == torch.__version__.split("+")[0] or says["versions"]["torch"]
-    rows = list(csv.DictReader((tmp_path / "made" / "history.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "made" / "history.csv").read_text().splitlines()))
     assert [r["epoch"] for r in rows] == ["1"]
     assert says["accuracy"] == float(rows[-1]["test_accuracy"])
     with np.load(tmp_path / "made" / "test.npz") as z:
