@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from neuro.data.folder import data_folder
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -102,3 +104,18 @@ def test_sfq_digits_run_as_pulses(tmp_path: Path) -> None:
     deep = np.load(out / "run-sfq" / "run.npz")["y"].sum(axis=1)
     assert deep.sum() > 10
     assert np.abs(deep - y[: len(deep)].sum(axis=1)).max() <= 2
+
+
+@pytest.mark.slow
+def test_sltt_on_mnist_is_bptt_and_the_chip_keeps_it(tmp_path: Path) -> None:
+    """One epoch, a tenth of the test set on the chip."""
+    if not data_folder("mnist_10k").is_dir():
+        pytest.skip("mnist_10k is not here: put it into $SPIKEPORT_DATA/mnist_10k")
+    command = [sys.executable, ROOT / "examples" / "sltt_mnist.py", "--epochs", "1", "--samples", "200"]
+    done = subprocess.run([str(c) for c in command], cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [r.split() for r in done.stdout.splitlines() if r.startswith(("sltt", "bptt"))]
+    assert [r[0] for r in rows] == ["sltt_mnist", "bptt_mnist"]
+    for _, _, test, plain, chip, _ in rows:
+        assert float(test) > 90.0
+        assert abs(float(plain) - float(chip)) <= 3.0
