@@ -73,7 +73,7 @@ class SLTT:
 
 
 def chunk_within(model: nn.Module, x: Tensor, budget_bytes: int) -> int:
-    """The longest chunk whose graph holds at most ``budget_bytes``: budget / (bytes that one step of ``x`` saves), >= 1.
+    """The longest chunk whose graph holds at most ``budget_bytes``: that over what a step of ``x`` saves, at least 1.
 
     Counted on a copy of ``model`` by what autograd saves of activations in the first step; parameters do not count.
     """
@@ -88,7 +88,7 @@ def chunk_within(model: nn.Module, x: Tensor, budget_bytes: int) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        out, _ = steps(probe, x[:, :1].transpose(0, 1), None, detached=True)
+        out, _ = steps(probe, x[:, :1].transpose(0, 1).clone(), None, detached=True)
     del out
     return max(1, budget_bytes // max(1, sum(saved.values())))
 
