@@ -255,7 +255,7 @@ def test_what_the_chip_cannot_do_is_refused_with_the_way_out() -> None:
     with pytest.raises(MappingError, match=r"^n0: its bias passes a delay of 8; delay its input"):
         compile_loihi(net(Linear(np.eye(3), np.ones(3)), delayed(8), Spiking()))
     compile_loihi(net(delayed(8, bias=True), Spiking()))  # its own acts in every step
-    with pytest.raises(MappingError, match=r"^n0: the window is no plain end.*right behind a Spiking.*without horizon"):
+    with pytest.raises(MappingError, match=r"^n0: the window is no plain end.*right behind a Spiking.*--natural"):
         compile_loihi(net(Linear(np.eye(3)), Window(5), Spiking()))
     with pytest.raises(MappingError, match=r"^d: stops after 131072 steps, the chip's clock counts to 131071"):
         compile_loihi(net(Window(2**17), Linear(np.eye(3)), Spiking()))
