@@ -280,12 +280,26 @@ class _Delayed(nn.Module):
         place = np.searchsorted(node.waits, node.delays)
         self.place: Tensor
         self.register_buffer("place", torch.from_numpy(place * features + np.arange(features)))
+        self.width = len(node.waits) * features
+        self._kept: tuple[Any, Tensor] | None = None
 
     def forward(self, x: Tensor | None, line: Tensor | None) -> Tensor:
         parts = [x if d == 0 else None if line is None else line[:, self.depth - d] for d in self.waits]
         past = torch.cat([p for p in parts if p is not None], 1)
-        kernel = self.weight.new_zeros(len(self.weight), past.shape[1]).scatter(1, self.place, self.weight)
-        return nn.functional.linear(past, kernel, self.bias)
+        return nn.functional.linear(past, self._kernel(), self.bias)
+
+    def _kernel(self) -> Tensor:
+        """(out, waits * in), each weight under the step that it takes; kept while weights stay and nobody learns."""
+        key = self.weight.data_ptr(), self.weight._version
+        if torch.is_grad_enabled():
+            self._kept = None
+            return self._spread()
+        if self._kept is None or self._kept[0] != key:
+            self._kept = key, self._spread()
+        return self._kept[1]
+
+    def _spread(self) -> Tensor:
+        return self.weight.new_zeros(len(self.weight), self.width).scatter_(1, self.place, self.weight)
 
 
 LAYERS = (Linear, Conv1d, Conv2d, DelayedLinear, AvgPool2d, SumPool2d, Scale)
