@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from iir_images import images, small_ann, with_statistics
 
 from neuro.data.folder import data_folder
 from neuro.data.mnist import FILE, mnist_10k, read
@@ -33,7 +34,6 @@ from neuro.methods.iir import (
 from neuro.methods.iir.report import write_beside
 from neuro.modules import Stack
 from neuro.train import evaluate, last, train
-from tests.iir_images import images, small_ann, with_statistics
 
 SETS = (images(160, 1), images(80, 2), images(80, 3))
 

@@ -2,9 +2,10 @@
 
     h = q x,  o = 1 where h > V        q whole, sum |q| = K in every row (neuro.branches), no bias
 
-The second layer takes positive weights only: behind an inverter inhibition would come later than the excitation of the
-same step, and a soma fires as soon as it can. The readout's real weights stay with the host. Trained as an ANN, converted and brought from T = 5 to 1 by :mod:`neuro.methods.iir`; whole sums make every V
-between two of them the same gate, so a soma's bias current need not be exact.
+The second layer takes positive weights only: behind an inverter inhibition would come later than the excitation of
+the same step, and a soma fires as soon as it can. The readout's real weights stay with the host. Trained as an ANN,
+converted and brought from T = 5 to 1 by :mod:`neuro.methods.iir`; whole sums make every V between two of them the same
+gate, so a soma's bias current need not be exact.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from neuro.data.split import stratified
 from neuro.methods.iir import IIR, IIRResult, Recipe, amsgrad, convert, one_step, train_ann
 from neuro.modules import Stack
 
-FIRST, SECOND = (96, 6), (64, 10)
+FIRST, SECOND = (80, 6), (48, 10)
 """Neurons and branches of each."""
 
 LEAST = 2.05
@@ -76,7 +77,7 @@ def train_gates(*, seed: int = 0, epochs: int | None = None, folder: Path | None
     rule = IIR(recipe=recipe, least=LEAST)
     result = rule.run(ann, (part.train_x, part.train_y), validation, test, seed=seed, folder=folder)
     snn = convert(ann, part.train_x[:64, 0], steps=1)
-    snn.load_state_dict(result.stages[-1].parameters)  # type: ignore[arg-type]
+    snn.load_state_dict(result.stages[-1].parameters)
     return TrainedGates(plain(one_step(snn)), *test, result)
 
 
