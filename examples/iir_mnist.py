@@ -1,6 +1,6 @@
 """MNIST in one time step: an ANN, converted, brought from T = 5 to 1, and run where thresholds are all it takes.
 
-python examples/iir_mnist.py [folder] [epochs a stage] [seed] [training images]
+python examples/iir_mnist.py [folder] [epochs a stage] [seed] [images]
 
 A VGG5 in small on 8000 digits, tested on 2000; 800 of the 8000 choose the epoch. Prints the stages beside the control,
 energy by both arithmetics, and the T = 1 network as one ONNX pass and on the integer chip, whose input are the grey
@@ -43,7 +43,8 @@ def main(folder: Path = Path("out"), epochs: int = 3, seed: int = 0, samples: in
     digits = mnist_10k()
     part = stratified(digits.train_x[:, None], digits.train_y, test_share=0.1, seed=0)
     data = part.train_x[: samples or None], part.train_y[: samples or None]
-    validation, test = (part.test_x, part.test_y), (digits.test_x[:, None], digits.test_y)
+    validation = part.test_x, part.test_y
+    test = digits.test_x[: samples or None, None], digits.test_y[: samples or None]
 
     ann, began = vgg_mnist(seed=seed), time.perf_counter()
     train_ann(ann, data, ANN, seed=seed, checkpoint=folder / "ann.pt", resume=True, progress=told("ann"))

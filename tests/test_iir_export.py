@@ -160,7 +160,6 @@ def test_integer_chip_decides_as_the_float_network(snn: Stack) -> None:
     ours, theirs = run.probes["readout.v"][:, 0], run.probes["lif3.s"][:, 0] @ readout.weight.T
     assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.9999
     assert (ours.argmax(1) == theirs.argmax(1)).mean() > 0.95
-    assert (ours.argmax(1) == exact.y[:, 0].argmax(1)).mean() > 0.7  # untrained: logits are near each other
 
 
 def test_rewrites_name_what_does_not_fit(network: Network) -> None:
