@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -270,7 +271,7 @@ def test_annealing_multiplies_once_an_epoch() -> None:
             layer.after_epoch(done, epochs)
             s.append(float(layer.spread))
         assert s[0] == taps // 2
-        ratios = [b / a for a, b in zip(s, s[1:], strict=False)]
+        ratios = [b / a for a, b in pairwise(s)]
         assert sum(r != 1.0 for r in ratios) == last
         assert ratios[:last] == pytest.approx([alpha] * last, abs=1e-6)
         assert abs(s[-1] - 0.23) <= 1e-9
