@@ -40,7 +40,7 @@ def gain_of(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> npt.NDArray[np.float64]:
     return folded(np.ones((norm.num_features, 1)), None, norm)[0][:, 0]
 
 
-def with_gain(node: Weighted, gain: npt.NDArray[np.float64]) -> Weighted:
+def with_gain(node: Foldable, gain: npt.NDArray[np.float64]) -> Foldable:
     """``gain * node(x)``, a gain for each output channel, rounded once to the node's dtype."""
     weight = node.weight * gain.reshape(-1, *[1] * (node.weight.ndim - 1))
     bias = None if node.bias is None else (node.bias * gain).astype(node.weight.dtype)

@@ -194,7 +194,7 @@ class _Builder:
 
     def _gained(self, module: Any, label: str, name: str, free: bool) -> str:
         node, gain = self.nodes[name], gain_of(module)
-        if free and isinstance(node, Linear | Conv1d | Conv2d):
+        if free and isinstance(node, Linear | Conv1d | Conv2d | DelayedLinear):
             self.nodes[name] = with_gain(node, gain)
             return name
         shape = self.shapes[name]

@@ -124,6 +124,11 @@ def _refused(name: str, node: object, waiting: str) -> MappingError:
     kind = getattr(node, "kind", type(node).__name__)
     if kind in ("conv2d", "avgpool2d"):
         return MappingError(f"{name}: {kind} has no cells; lower it to dense first (Flatten, Linear with its matrix)")
+    if kind in ("delay", "delayed_linear", "window"):
+        return MappingError(
+            f"{name}: {kind} needs a memory of past steps, and a pulse line holds some ps of a step; train the layer "
+            "as a Linear without delays, or run this network on loihi, onnx or brian"
+        )
     if waiting:
         return MappingError(f"{name}: {kind} follows {waiting}; a Linear must be followed by its Spiking node")
     return MappingError(f"{name}: {kind} without a Linear before it; pulses enter a soma through weights only")

@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from export.gate import NATURAL, windows
 from export.loihi import ConvEdge, Delta, Edge, Int, Lif, LoihiProgram, ResonateFire, Sigma
 from export.network import Loss, Network, Shape
 from export.netx_call import Arguments, arguments, late_bias
@@ -86,6 +87,9 @@ def to_netx(program: LoihiProgram, path: str | Path) -> list[Loss]:
 
 def compile_netx(network: Network | LoihiProgram, **options: Any) -> NetxProgram:
     """A network through :func:`~export.to_loihi.compile_loihi` with ``options``, or a program, :func:`fitted`."""
+    ends = windows(network) if isinstance(network, Network) else []
+    if ends:
+        raise MappingError(f"{ends[0]}: netx holds a chain of layers, and a window's clock lies beside it; {NATURAL}")
     program = network if isinstance(network, LoihiProgram) else compile_loihi(network, **options)
     return netx_program(fitted(program))
 

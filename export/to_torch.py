@@ -273,8 +273,8 @@ class _Delayed(nn.Module):
 
     def __init__(self, node: DelayedLinear, dtype: torch.dtype) -> None:
         super().__init__()
-        self.weight = nn.Parameter(_tensor(node.weight).to(dtype))
-        self.bias = None if node.bias is None else nn.Parameter(_tensor(node.bias).to(dtype))
+        self.weight = nn.Parameter(_tensor(node.weight).to(dtype, copy=True))
+        self.bias = None if node.bias is None else nn.Parameter(_tensor(node.bias).to(dtype, copy=True))
         self.depth, self.waits = node.depth, node.waits
         features = node.weight.shape[1]
         place = np.searchsorted(node.waits, node.delays)
@@ -296,7 +296,7 @@ def _layer(node: Node, dtype: torch.dtype) -> nn.Module:
         divisor = 1 if isinstance(node, SumPool2d) else None
         return nn.AvgPool2d(node.kernel, node.stride, node.padding, divisor_override=divisor)
     if isinstance(node, Scale):
-        return _Scale(_tensor(node.scale).to(dtype))
+        return _Scale(_tensor(node.scale).to(dtype, copy=True))
     if isinstance(node, DelayedLinear):
         return _Delayed(node, dtype)
     if not isinstance(node, Weighted):

@@ -49,9 +49,9 @@ def order(seed: int, epoch: int, samples: int) -> Tensor:
     return torch.from_numpy(_rng(seed, epoch)[1].permutation(samples))
 
 
-def torch_seed(seed: int, epoch: int) -> int:
-    """What torch's generators start the epoch from."""
-    return _rng(seed, epoch)[0]
+def torch_seed(seed: int, epoch: int, rank: int = 0) -> int:
+    """What torch's generators of process ``rank`` start the epoch from."""
+    return int(batch_rng(seed, epoch, rank, use=2**32 - 1).integers(2**63)) if rank else _rng(seed, epoch)[0]
 
 
 def batch_rng(seed: int, epoch: int, batch: int, use: int = 0) -> np.random.Generator:

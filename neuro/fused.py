@@ -14,7 +14,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -89,6 +89,8 @@ class _Plan:
     attached: bool
     detached: bool
     pool: int = 0
+    learns: bool = field(default_factory=torch.is_grad_enabled)
+    """Is ``h`` kept for a backward pass?"""
 
     @property
     def two(self) -> bool:
@@ -175,7 +177,7 @@ class _Population(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         core = plan.core(len(x), 1, x[0].numel())
         _as_rows(core)
-        wanted = any(ctx.needs_input_grad[:5])
+        wanted = plan.learns and any(ctx.needs_input_grad[:5])
         h, s = torch.empty_like(x) if wanted else None, torch.empty_like(x)
         after, current = torch.empty_like(x[0]), torch.empty_like(x[0]) if plan.two else None
         _call("core_forward", x, core, x, None, None, v, i, after, current, h, s)
@@ -217,7 +219,7 @@ class _Normalised(torch.autograd.Function):
         gamma = x.new_ones(channels) if weight is None else weight.detach()
         scale = rstd * gamma
         shift = -mean * scale if bias is None else bias.detach() - mean * scale
-        h = torch.empty_like(x) if any(ctx.needs_input_grad[:5]) else None
+        h = torch.empty_like(x) if plan.learns and any(ctx.needs_input_grad[:5]) else None
         s = torch.empty_like(x) if not plan.pool else _pooled_like(x, plan.pool)
         after, current = torch.empty_like(x[0]), torch.empty_like(x[0]) if plan.two else None
         _call("core_forward", x, core, x, scale, shift, v, i, after, current, h, s)

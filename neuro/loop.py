@@ -125,7 +125,7 @@ class Run:
     def _batches(self, number: int) -> None:
         """The batches of an epoch from where it stands."""
         self.model.train()
-        torch.manual_seed(torch_seed(self.seed, number))
+        torch.manual_seed(torch_seed(self.seed, number, self.among.rank))
         _, count = self.source.size(self.batch)
         numbered = enumerate(self.source.epoch(self.seed, number, self.batch))
         for _ in islice(numbered, self.within.batches):
@@ -208,7 +208,10 @@ class Run:
         for group, lr in zip(self.optim.param_groups, self.base, strict=True):
             schedule = self.schedule
             if isinstance(schedule, Mapping):
-                schedule = schedule[group.get("name", "")]
+                if group.get("name") not in schedule:
+                    known = f"schedule has {', '.join(schedule)}"
+                    raise ValueError(f"train: no schedule for the parameter group {group.get('name')!r}; {known}")
+                schedule = schedule[group["name"]]
             group["lr"] = lr * schedule(done, whole)
 
     def _pause(self) -> None:

@@ -412,6 +412,7 @@ def _chain_steps(modules: nn.Sequential, x: Tensor, state: ModuleState, detached
     after: list[ModuleState] = []
     while len(after) < len(row):
         k = len(after)
+        x = _precise(row[k + 1], x) if k + 1 < len(row) and isinstance(row[k + 1], Spiking) else x
         taken = _run(row[k : k + 3], x)
         if taken:
             norm, neurons, *pool = row[k : k + taken]

@@ -35,7 +35,7 @@ KINDS: dict[str, dict[str, str]] = {
     "neuron": {"law": f"{_PARTS}:law"},
     "method": {kind: f"{_PARTS}:{kind}" for kind in ("sltt", "bptt", "iir", "dcls")},
     "loss": {kind: f"{_PARTS}:{kind}" for kind in ("ce_mse", "spike_ce", "spike_mse", "cross_entropy")},
-    "optimizer": {kind: f"{_PARTS}:{kind}" for kind in ("sgd", "adam", "amsgrad", "sgd_sai")},
+    "optimizer": {kind: f"{_PARTS}:{kind}" for kind in ("sgd", "adam", "adamw", "sgd_sai")},
     "schedule": {kind: f"{_PARTS}:{kind}" for kind in ("cosine", "constant", "milestones", "one_cycle")},
     "train": {"loop": f"{_PARTS}:loop"},
 }
@@ -96,11 +96,14 @@ class Recipe:
         return self.stages[0]
 
     def with_epochs(self, epochs: int) -> Recipe:
-        """The same with so many epochs in each stage."""
-        stages = tuple(
-            Stage(s.name, {**s.parts, "train": _changed(s["train"], {"epochs": epochs})}) for s in self.stages
-        )
-        return replace(self, stages=stages)
+        """The same with so many epochs in each stage, and in what a method counts in epochs of its own."""
+
+        def changed(part: Part) -> Part:
+            counted = {k: epochs for k in part.options if k.endswith("epochs")}
+            return replace(part, options={**part.options, **counted})
+
+        stages = (Stage(s.name, {k: changed(p) for k, p in s.parts.items()}) for s in self.stages)
+        return replace(self, stages=tuple(stages))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, with every option that a default filled in."""
@@ -211,10 +214,6 @@ def _part(path: str, at: str, section: str, table: Mapping[str, Any]) -> Part:
         else:
             options[name] = rule.default
     return Part(section, kind, options)
-
-
-def _changed(part: Part, options: Mapping[str, Any]) -> Part:
-    return Part(part.section, part.kind, {**part.options, **options})
 
 
 def _known(path: str, at: str, table: Mapping[str, Any], allowed: tuple[str, ...]) -> None:

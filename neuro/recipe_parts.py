@@ -32,11 +32,14 @@ def loop(
     *,
     epochs: int,
     batch: int = 64,
-    amp: Literal["none", "bfloat16", "float16"] = "none",
+    amp: Literal["none", "mixed", "bfloat16", "float16"] = "none",
     accumulate: int = 1,
     clip: float = 0.0,
 ) -> Loop:
-    """``accumulate``: each batch in so many parts; ``clip``: bound of the gradients' norm, 0 for none."""
+    """``amp`` "mixed": float16 on a GPU, bfloat16 without one; ``accumulate``: each batch in so many parts; ``clip``:
+
+    bound of the gradients' norm, 0 for none.
+    """
     return Loop(epochs, batch, amp, accumulate, clip)
 
 
@@ -128,6 +131,7 @@ def vgg(
     hidden: tuple[int, ...] = (4096, 4096),
     norm: bool = True,
     dropout: float = 0.5,
+    shift: int = 0,
     _sets: Sets,
     _law: Law | None,
     _seed: int,
@@ -137,10 +141,26 @@ def vgg(
 
     shape: Any = _sets.shape
     given: Any = plan
-    return m.vgg(given, shape, _sets.classes, hidden=hidden, norm=norm, dropout=dropout, seed=_seed)
+    return m.vgg(given, shape, _sets.classes, hidden=hidden, norm=norm, dropout=dropout, shift=shift, seed=_seed)
 
 
-def sltt(*, chunk: int = 1, k: int = 0, loss_scale: Literal["T", "K"] = "T", _folder: Any = None) -> Any:
+def delay_net(
+    *,
+    hidden: tuple[int, ...] = (256, 256),
+    taps: int = 25,
+    tau: float = 1.005,
+    dropout: float = 0.4,
+    _sets: Sets,
+    _law: Law | None,
+    _seed: int,
+) -> Any:
+    """:func:`neuro.models.delay_net.delay_net`; ``tau`` in steps, ``taps`` 1 without delays."""
+    from neuro.models import delay_net as m
+
+    return m.delay_net((_sets.shape[0], *hidden, _sets.classes), taps=taps, tau=tau, dropout=dropout, seed=_seed)
+
+
+def sltt(*, chunk: int = 1, k: int = 0, loss_scale: Literal["T", "K"] = "T") -> Any:
     """:class:`neuro.methods.sltt.SLTT`; ``k``: steps of a batch that learn, 0 for all."""
     from neuro.methods.sltt import SLTT
 
@@ -148,11 +168,81 @@ def sltt(*, chunk: int = 1, k: int = 0, loss_scale: Literal["T", "K"] = "T", _fo
     return SLTT(chunk, **more)
 
 
-def bptt(*, _folder: Any = None) -> Any:
+def bptt() -> Any:
     """:class:`neuro.methods.bptt.BPTT` on the loss of each step."""
     from neuro.methods.bptt import BPTT
 
     return BPTT()
+
+
+@dataclass(frozen=True)
+class LatencyPlan:
+    """What :func:`neuro.recipe_pipelines.iir` runs."""
+
+    method: Any
+    ann: Any
+    validation: float
+
+
+def iir(
+    *,
+    ann_epochs: int,
+    ann_rate: float = 0.01,
+    ann_batch: int = 64,
+    ann_marks: tuple[float, ...] = (0.45, 0.7, 0.9),
+    ann_divide: float = 5.0,
+    schedule: tuple[int, ...] = (5, 4, 3, 2, 1),
+    q: float = 90.0,
+    rate: float = 1e-4,
+    marks: tuple[float, ...] = (0.6, 0.8, 0.9),
+    divide: float = 5.0,
+    dropout: float = 0.2,
+    validation: float = 0.1,
+    _loop: Loop,
+) -> LatencyPlan:
+    """IIR-SNN: an ANN, then T of ``schedule`` one after the other, ``[train]`` epochs and batch in each, and a control.
+
+    ``marks``: shares of the epochs at which the rate is divided by ``divide``. ``validation``: share of the training
+    images that picks epochs.
+    """
+    from neuro.methods.iir import IIR, amsgrad, sgd
+    from neuro.methods.iir import Recipe as Settings
+
+    ann = Settings(ann_rate, ann_epochs, ann_batch, ann_marks, ann_divide, dropout, sgd)
+    snn = Settings(rate, _loop.epochs, _loop.batch, marks, divide, dropout, amsgrad)
+    return LatencyPlan(IIR(schedule, snn, q), ann, validation)
+
+
+@dataclass(frozen=True)
+class DelayPlan:
+    """What :func:`neuro.recipe_pipelines.dcls` runs."""
+
+    settings: Any
+    delays: str
+
+
+def dcls(
+    *,
+    delays: Literal["learned", "fixed"] = "learned",
+    tune_epochs: int = 30,
+    rate: float = 5e-3,
+    position_rate: float = 0.1,
+    tune_rate: float = 1.2e-4,
+    weight_decay: float = 1e-5,
+    detach_v: bool = False,
+    _loop: Loop,
+) -> DelayPlan:
+    """DCLS-Delays: ``[train]`` epochs of annealing, rounding, ``tune_epochs`` for the weights alone.
+
+    ``delays`` "fixed": the control, drawn at random and rounded; the control without any is ``taps = 1`` of the model.
+    """
+    from neuro.methods.dcls import DCLS
+    from neuro.methods.dcls import Recipe as Settings
+
+    settings = Settings(
+        _loop.epochs, tune_epochs, _loop.batch, rate, position_rate, tune_rate, weight_decay, DCLS(detach_v)
+    )
+    return DelayPlan(settings, delays)
 
 
 def ce_mse(*, share: float = 0.05, target: Literal["ones", "onehot"] = "ones") -> Any:
@@ -195,27 +285,55 @@ def cross_entropy() -> Any:
 
 def sgd(*, lr: float, momentum: float = 0.9, weight_decay: float = 0.0) -> Any:
     """Stochastic gradient descent."""
-    import torch
+    from neuro.optim import sgd as rule
 
-    return lambda parameters: torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    return rule(lr, momentum, weight_decay)
 
 
 def adam(*, lr: float = 2e-3, weight_decay: float = 0.0) -> Any:
     """Adam."""
-    import torch
+    from neuro.optim import adam as rule
 
-    return lambda parameters: torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
+    return rule(lr, weight_decay)
+
+
+def adamw(*, lr: float = 2e-3, weight_decay: float = 1e-2) -> Any:
+    """AdamW."""
+    from neuro.optim import adamw as rule
+
+    return rule(lr, weight_decay)
+
+
+def sgd_sai(*, lr: float = 1e-2, momentum: float = 0.9, weight_decay: float = 1e-2) -> Any:
+    """SGD-SaI."""
+    from neuro.optim import sgd_sai as rule
+
+    return rule(lr, momentum, weight_decay)
 
 
 def cosine() -> Any:
     """From 1 to 0 by half a cosine."""
-    from neuro.train import cosine as schedule
+    from neuro.schedules import cosine as schedule
 
     return schedule
 
 
 def constant() -> Any:
     """1."""
-    from neuro.train import constant as schedule
+    from neuro.schedules import constant as schedule
 
     return schedule
+
+
+def milestones(*, at: tuple[float, ...] = (0.5, 0.75), factor: float = 0.1) -> Any:
+    """``factor`` more at each of these shares of the epochs."""
+    from neuro.schedules import Milestones
+
+    return Milestones(at, factor)
+
+
+def one_cycle(*, rise: float = 0.3, start: float = 25.0, end: float = 1e4) -> Any:
+    """Up, then down: one cycle."""
+    from neuro.schedules import OneCycle
+
+    return OneCycle(rise, start, end)

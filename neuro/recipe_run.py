@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from neuro.methods.augmented import Augmented
 from neuro.models.vgg11_bn import with_pool_merged
 from neuro.modules import steps
 from neuro.recipe import Recipe, Stage
 from neuro.recipe_data import Sets
-from neuro.train import train
+from neuro.train import Augment, Scale, train
 
 Pipeline: TypeAlias = Callable[[Recipe, Path | None, int, bool, bool], dict[str, Any]]
 """``(recipe, folder, seed, resume, progress)`` to the fields of :class:`Outcome` but for the time."""
@@ -57,7 +57,9 @@ def run(
     """
     seed = recipe.seed if seed is None else seed
     start = time.perf_counter()
-    pipelines: dict[str, Pipeline] = {}
+    from neuro import recipe_pipelines as whole
+
+    pipelines: dict[str, Pipeline] = {"iir": whole.iir, "dcls": whole.dcls}
     how = pipelines.get(recipe.first["method"].kind, _stages)
     done = how(recipe, None if folder is None else Path(folder), seed, resume, progress)
     return Outcome(**done, seconds=time.perf_counter() - start)
@@ -135,11 +137,31 @@ def settings(stage: Stage, sets: Sets) -> dict[str, Any]:
     for section in ("loss", "optimizer"):
         if stage.get(section) is None:
             raise ValueError(f"{stage.name}: method {stage['method'].kind} needs [{section}]; add it to the recipe")
-    method = stage["method"].make()
-    if sets.change is not None:
-        method = Augmented(method, sets.change, sets.changes)
     loop = stage["train"].make()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    kinds = {"none": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    kinds["mixed"] = torch.float16 if device == "cuda" else torch.bfloat16
+    scale = Scale(amp=kinds[loop.amp], accumulate=loop.accumulate, clip=loop.clip or None)
     return {
-        "method": method, "loss": stage["loss"].make(), "optimizer": stage["optimizer"].make(),
-        "schedule": stage["schedule"].make(), "epochs": loop.epochs, "batch": loop.batch,
-    }  # fmt: skip
+        "device": device,
+        "scale": scale,
+        "augment": augment(sets),
+        "method": stage["method"].make(),
+        "loss": stage["loss"].make(),
+        "optimizer": stage["optimizer"].make(),
+        "schedule": stage["schedule"].make(),
+        "epochs": loop.epochs,
+        "batch": loop.batch,
+    }
+
+
+def augment(sets: Sets) -> Augment | None:
+    """The changes of ``sets`` as training takes them: random only by the batch's generator."""
+    change = sets.change
+    if change is None:
+        return None
+
+    def changed(x: Tensor, y: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        return torch.as_tensor(change(x.cpu().numpy(), int(rng.integers(2**31))), device=x.device), y
+
+    return changed

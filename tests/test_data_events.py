@@ -216,6 +216,43 @@ def test_shifts_are_numpys_roll_without_what_wraps() -> None:
     np.testing.assert_array_equal(moved, augment.shifted(x, 4, seed=1))
 
 
+def test_turns_are_numpys_quarter_turns_and_keep_the_middle() -> None:
+    """Scaling by 1 and no turn is the identity; a turn by 90 degrees is numpy.rot90; scipy turns the same."""
+    rng = np.random.default_rng(0)
+    x = rng.random((3, 2, 9, 9)).astype(np.float32)
+    np.testing.assert_array_equal(augment.turned(x, 0.0, seed=0), x)
+
+    class Fixed:
+        def __init__(self, degrees: float, size: float) -> None:
+            self.draws = iter((np.full(3, degrees), np.full(3, size)))
+
+        def uniform(self, *_: Any) -> Any:
+            return next(self.draws)
+
+    def with_(degrees: float, size: float) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(np.random, "default_rng", lambda _: Fixed(degrees, size))
+            return augment.turned(x, 90.0, 0.5, seed=0)
+
+    quarter = with_(90.0, 1.0)
+    assert any(np.array_equal(quarter, np.rot90(x, k, (-2, -1))) for k in (1, 3))
+    np.testing.assert_array_equal(with_(180.0, 1.0), x[..., ::-1, ::-1])
+    half = with_(0.0, 0.5)
+    np.testing.assert_array_equal(half[..., 2:7, 2:7], x[..., ::2, ::2])
+    assert not half[..., 0, :].any()
+    from scipy import ndimage
+
+    a = math.radians(20.0)
+    matrix = np.array([[math.cos(a), -math.sin(a)], [math.sin(a), math.cos(a)]])
+    want = ndimage.affine_transform(x[0, 0], matrix, offset=4 - matrix @ [4, 4], order=0)
+    np.testing.assert_array_equal(with_(20.0, 1.0)[0, 0, 1:8, 1:8], want[1:8, 1:8])
+    drawn = augment.turned(np.ones((500, 1, 21, 21), np.float32), 30.0, 0.3, seed=1)
+    assert (drawn[:, 0, 10, 10] == 1).all()
+    assert 0.5 < drawn.mean() < 1.0
+    with pytest.raises(ValueError, match="degrees must be in"):
+        augment.turned(x, 181.0, seed=0)
+
+
 def test_flips_drops_and_cuts() -> None:
     x = np.ones((2000, 2, 6, 5), np.float32) * np.arange(1, 6, dtype=np.float32)
     before = x.copy()

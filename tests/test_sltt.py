@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
 from neuro.methods.bptt import BPTT
-from neuro.methods.sltt import SLTT
+from neuro.methods.sltt import SLTT, chunk_within, runs
 from neuro.modules import Spiking, Stack, step, steps, unroll
 from neuro.neuron import Decay, Law, NoLeak, Rate, Tau
 from neuro.surrogate import Triangle
@@ -235,3 +235,121 @@ def test_spikingjelly_modules_step_with_explicit_state() -> None:
     functional.set_step_mode(sj, "m")
     with pytest.raises(ValueError, match="set_step_mode"):
         step(sj, x[:, 0])
+
+
+def learned_from(monkeypatch: pytest.MonkeyPatch, chosen: tuple[int, ...], t: int) -> None:
+    """Let the next draw of SLTT-K be ``chosen``."""
+    rest = [k for k in range(t) if k not in chosen]
+    monkeypatch.setattr(torch, "randperm", lambda _: torch.tensor([*chosen, *rest]))
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_sltt_k_in_expectation(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over all subsets of K of 5 steps: the mean gradient is K/T of SLTT's (weight 1/T), or SLTT's (weight 1/K)."""
+    t = 5
+    net, (x, y) = fully_connected(leaky(0.5)), sample(t=t)
+    whole = gradients(net, SLTT(), x, y)
+    for scale, share in (("T", k / t), ("K", 1.0)):
+        each = []
+        for chosen in combinations(range(t), k):
+            learned_from(monkeypatch, chosen, t)
+            each.append(gradients(net, SLTT(2, k, scale), x, y))  # type: ignore[arg-type]
+        mean = [torch.stack(g).mean(0) for g in zip(*each, strict=True)]
+        assert furthest(mean, [share * g for g in whole]) <= 2e-17 * len(each) * 10
+        assert furthest(each[0], each[-1]) > 1e-4
+
+
+def test_sltt_k_runs_backward_k_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, (x, y) = fully_connected(leaky(0.5)), sample()
+    calls = []
+    real = torch.autograd.backward
+    monkeypatch.setattr(torch.autograd, "backward", lambda v: (calls.append(1), real(v))[1])
+    for k in (0, 1, 5, T):
+        calls.clear()
+        net.zero_grad()
+        torch.manual_seed(k)
+        SLTT(1, k)(net, ce_mse, x, y)
+        assert len(calls) == k
+        assert all((p.grad is None) == (k == 0) for p in net.parameters())
+    assert furthest(gradients(net, SLTT(3, T), x, y), gradients(net, SLTT(3), x, y)) == 0.0
+
+
+def test_sltt_k_leaves_the_forward_pass_alone() -> None:
+    """Logits, loss and running statistics are those of SLTT: the steps without a graph run in training mode too."""
+    found = []
+    for k in (None, 3):
+        torch.manual_seed(0)
+        net = Stack(nn.Linear(40, 10), nn.BatchNorm1d(10), Spiking(leaky(0.5), Triangle()), nn.Linear(10, 10)).double()
+        value, summed = SLTT(1, k)(net, ce_mse, *sample())
+        found.append([value, summed, *net.buffers()])
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_sltt_k_draws_without_replacement_and_anew() -> None:
+    """Each step is drawn equally often: 2000 draws of 4 of 12, within 5 standard deviations of the mean."""
+    seen = torch.zeros(T)
+    net = Stack(nn.Linear(1, 1, bias=False)).double()
+    x, y = torch.eye(T, dtype=torch.float64)[None, :, :, None], torch.zeros(1)
+    for draw in range(2000):
+        torch.manual_seed(draw)
+        drawn: list[int] = []
+
+        def loss(out: Tensor, _: Tensor, drawn: list[int] = drawn) -> Tensor:
+            if out.requires_grad:
+                drawn.append(1)
+            return out.sum()
+
+        steps_seen = torch.randperm(T)[:4]
+        torch.manual_seed(draw)
+        SLTT(1, 4)(net, loss, x[:, :, :1], y)
+        assert len(drawn) == 4
+        seen[steps_seen] += 1
+    assert float((seen - 2000 / 3).abs().max()) < 5 * (2000 / 3 * 2 / 3) ** 0.5
+
+
+def test_runs_of_steps() -> None:
+    assert list(runs([True] * 5, 2)) == [(0, 2), (2, 4), (4, 5)]
+    assert list(runs([True, False, False, False, True], 2)) == [(0, 1), (1, 3), (3, 4), (4, 5)]
+    assert list(runs([], 2)) == []
+
+
+def test_sltt_k_refusals() -> None:
+    with pytest.raises(ValueError, match=r"SLTT\.k: 13 of 12 steps cannot be drawn"):
+        SLTT(1, 13)(fully_connected(leaky(0.5)), ce_mse, *sample())
+    with pytest.raises(ValueError, match=r"SLTT\.k: must be at least 0"):
+        SLTT(1, -1)
+    with pytest.raises(ValueError, match="loss_scale: must be 'T' or 'K'"):
+        SLTT(1, 1, "k")  # type: ignore[arg-type]
+
+
+def test_sltt_gradient_is_spikingjellys() -> None:
+    """A convolutional net with BatchNorm against ``SLTTLIFNode``, the paper's arguments given, in float64."""
+    law = Law(Tau(1.1, decay_input=False), reset="subtract")
+    torch.manual_seed(0)
+    body = [nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6), Spiking(law, Triangle()), nn.AvgPool2d(2)]
+    mine = Stack(*body, nn.Flatten(), nn.Linear(96, 48), Spiking(law, Triangle()), nn.Linear(48, 4)).double()
+    torch.manual_seed(0)
+    node: Callable[[], nn.Module] = lambda: neuron.SLTTLIFNode(  # noqa: E731
+        tau=1.1, decay_input=False, v_reset=None, surrogate_function=Triangle().of(law)
+    )
+    theirs = nn.Sequential(*(node() if isinstance(m, Spiking) else m for m in mine))
+    g = torch.Generator().manual_seed(1)
+    x, y = 3.0 * torch.rand(5, T, 2, 8, 8, generator=g, dtype=torch.float64), torch.arange(5) % 4
+    found = gradients(mine, SLTT(5), x, y)
+    theirs.zero_grad()
+    functional.reset_net(theirs)
+    for t in range(T):
+        (ce_mse(theirs(x[:, t]), y) / T).backward()
+    assert furthest(found, [p.grad for p in theirs.parameters() if p.grad is not None]) <= 1e-15
+    assert max(float(p.abs().max()) for p in found) > 1e-3
+
+
+def test_a_chunk_that_fits_a_budget() -> None:
+    """700-256-20 at batch 8 saves the input and, of 256 neurons, h and spikes: 4 (700 + 2 x 256) 8 bytes a step."""
+    net = Stack(nn.Linear(700, 256), Spiking(leaky(0.5), Triangle()), nn.Linear(256, 20))
+    x = torch.rand(8, 6, 700)
+    a_step = 8 * 4 * (700 + 2 * 256)
+    assert chunk_within(net, x, 3 * a_step) == 3
+    assert chunk_within(net, x, 3 * a_step - 1) == 2
+    assert chunk_within(net, x, 1) == 1

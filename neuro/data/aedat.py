@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 Column = npt.NDArray[Any]
-_HEADER = struct.Struct("<HHIIIIIII")
+_HEADER = struct.Struct("<HHIIIIII")
 _POLARITY = 1
 _MOST_EVENT_BYTES = 64 * 2**20
 _OVERFLOW = 31

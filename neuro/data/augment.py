@@ -1,6 +1,7 @@
 """Augmentation of event frames: pure, seeded, of the same shape and type; one draw a sample, held over its time.
 
     shifted   moved by whole pixels, what leaves is lost      s[n] ~ U{-most .. most} for y and x
+    turned    turned about the middle and scaled, nearest     angle ~ U(-degrees, degrees), size ~ U(1 - by, 1 + by)
     flipped   mirrored left to right with probability share
     dropped   each entry silenced with probability share, every step for itself
     cut       a square of ``size`` silenced in every step and polarity (cutout, DeVries and Taylor 2017)
@@ -37,6 +38,26 @@ def shifted(frames: Array, most: int, *, seed: int) -> Array:
 def shifted_by(most: int) -> Callable[[Any, int], Any]:
     """``(frames, seed) -> shifted(frames, most)``, as :class:`neuro.methods.augmented.Augmented` takes it."""
     return lambda frames, seed: shifted(frames, most, seed=seed)
+
+
+def turned(frames: Array, degrees: float, by: float = 0.0, *, seed: int) -> Array:
+    """Each sample turned about its middle and scaled by its own draw; a pixel takes the value nearest to its origin.
+
+    ``y = c + R(-a) (y' - c) / size`` for each pixel ``y'`` of the result; what comes from outside is 0.
+    """
+    height, width = _picture("turned", frames)
+    if not 0.0 <= degrees <= 180.0 or not 0.0 <= by < 1.0:
+        raise ValueError(f"turned: degrees must be in [0, 180] and by in [0, 1), got {degrees} and {by}")
+    rng = np.random.default_rng(seed)
+    angles, sizes = np.deg2rad(rng.uniform(-degrees, degrees, len(frames))), rng.uniform(1 - by, 1 + by, len(frames))
+    rows, columns = np.meshgrid(np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2, indexing="ij")
+    out = np.zeros_like(frames)
+    for k, (sin, cos, size) in enumerate(zip(np.sin(angles), np.cos(angles), sizes, strict=True)):
+        y = np.rint((cos * rows - sin * columns) / size + (height - 1) / 2).astype(np.int64)
+        x = np.rint((sin * rows + cos * columns) / size + (width - 1) / 2).astype(np.int64)
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        out[k] = np.where(inside, frames[k][..., np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)], 0)
+    return out
 
 
 def flipped(frames: Array, share: float = 0.5, *, seed: int) -> Array:

@@ -15,6 +15,7 @@ in training mode. With the forward pass fixed, ``E[grad_K] = (K / T) grad_SLTT``
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -69,6 +70,27 @@ class SLTT:
             total = total + part.detach()
             summed = summed + out.detach().sum(0)
         return total, summed
+
+
+def chunk_within(model: nn.Module, x: Tensor, budget_bytes: int) -> int:
+    """The longest chunk whose graph holds at most ``budget_bytes``: that over what a step of ``x`` saves, at least 1.
+
+    Counted on a copy of ``model`` by what autograd saves of activations in the first step; parameters do not count.
+    """
+    probe = copy.deepcopy(model)
+    own = {p.untyped_storage().data_ptr() for p in probe.parameters()}
+    saved: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        out, _ = steps(probe, x[:, :1].transpose(0, 1).clone(), None, detached=True)
+    del out
+    return max(1, budget_bytes // max(1, sum(saved.values())))
 
 
 def runs(flags: list[bool], longest: int) -> Iterator[tuple[int, int]]:

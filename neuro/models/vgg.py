@@ -50,7 +50,8 @@ def vgg(
 ) -> Stack:
     """``(N, *input_shape) -> (N, classes)`` a step; layers named ``conv1, norm1, relu1, drop1 | pool1, ..., fc1, ...``.
 
-    ``shift``: pixels by which training moves an image. Errors: ``ValueError`` for a notation that is none, or images too small for it.
+    ``shift``: pixels by which training moves an image. Errors: ``ValueError`` for a notation that is none, or images
+    too small for it.
     """
     channels, *size = input_shape
     layers: OrderedDict[str, nn.Module] = OrderedDict()

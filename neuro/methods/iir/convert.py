@@ -138,7 +138,7 @@ def calibrate(
             if value < 0.0:
                 raise ValueError(f"{name}: {q:g} % of its current is below {value:g} < 0; raise q")
             population.threshold.fill_(max((value or SILENT_THRESHOLD) * scale, LearnedSpiking.MIN_THRESHOLD))
-        found[name] = float(population.threshold)
+        found[name] = float(population.threshold.detach())
     snn.train(training)
     return found
 
@@ -187,7 +187,7 @@ def spikes(snn: nn.Module, images: Any, steps: int, *, batch: int = 256) -> dict
 
 
 def deployed(snn: nn.Module) -> Stack:
-    """The same without what only training needs (held input, dropout, shifts): one step at a time, the image given each step.
+    """The same without what only training needs, held input, dropout, shifts: single steps, the image given in each.
 
     Populations are plain ``Spiking`` of the law as trained; the accumulator stays. For ``export.from_torch``.
     """
