@@ -4,8 +4,8 @@ Theirs is the authors' formulation (DCLS 0.1.1) in torch: the kernel ``w g / (su
 elementwise operations and autograd, then conv1d over padded time; the layer is in its own order (N, channels, T), so
 nothing is converted. Rounded, it is the same conv1d with a built kernel of single taps.
 
-``layer``: 256 x 256 synapses, Td = 25, T = 100 (112 steps out), batch 16, 5 % of inputs spiking; training is forward
-and backward with all three gradients (input, weight, position), bumps 5.27 wide. ``net``: 140-256-256-20 with BatchNorm,
+``layer``: 256 x 256, Td = 25, T = 100 (112 steps out), batch 16, 5 % of inputs spiking; training is forward and
+backward with all three gradients (input, weight, position), bumps 5.27 wide. ``net``: 140-256-256-20 with BatchNorm,
 neurons and ``sum_t softmax``, T = 100, batch 16, 5 %; neurons and BatchNorm are the same modules on both sides, so the
 ratio is that of the delays and what surrounds them. Each round times every way once, in turns; a ratio is taken within
 a round. Values and gradients are compared before anything is timed.

@@ -53,7 +53,7 @@ def detector(seed: int) -> Stack:
     torch.manual_seed(seed)
     delays = DelayLinear(2, 8, TAPS, bias=True, schedule=Annealing(end=0.01))
     with torch.no_grad():
-        delays.weight *= 3.0
+        delays.weight.mul_(3.0)
     memoryless = Spiking(Law(Tau(1.0, decay_input=False)), ATan(1.0))
     return Stack(delays, memoryless, nn.Linear(8, 2))
 

@@ -56,7 +56,7 @@ def delay_net(
         for n_in, n_out in pairwise(sizes[:-1]):
             parts += [Tail(reach), DelayLinear(n_in, n_out, taps, schedule=schedule), ChunkNorm1d(n_out)]
             parts += [Spiking(law, ATan(5.0), detach_reset=True), HeldDropout(dropout)]
-        parts += [Tail(reach), DelayLinear(*sizes[-2:], taps, schedule=schedule), Integrating(law.charge)]
+        parts += [Tail(reach), DelayLinear(sizes[-2], sizes[-1], taps, schedule=schedule), Integrating(law.charge)]
         return Stack(*parts)
 
 
