@@ -13,7 +13,7 @@ HOMES = (
     "snntorch._neurons.",
     "snntorch._layers.",
 )
-OURS = ("neuro.modules", "neuro.residual", "neuro.delays")
+OURS = ("neuro.modules", "neuro.populations", "neuro.norm", "neuro.residual", "neuro.delays")
 
 NOTHING = {"Identity", "Dropout", "Dropout1d", "Dropout2d", "HeldDropout"}
 """Identities in evaluation mode."""

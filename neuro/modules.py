@@ -12,265 +12,62 @@ product. SpikingJelly's modules take part through their own functional step.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from neuro import fused
-from neuro.neuron import Charge, Law, Leaky, NoLeak, Rate
-from neuro.surrogate import ATan, Normalised, Surrogate
+from neuro.norm import (
+    NORM_MODES,
+    ChunkNorm1d,
+    ChunkNorm2d,
+    FrozenNorm1d,
+    FrozenNorm2d,
+    norm_mode,
+)
+from neuro.populations import (
+    HeldDropout,
+    Integrating,
+    LearnedSpiking,
+    ModuleState,
+    ParametricSpiking,
+    Spiking,
+    compiled,
+    detach,
+    one_by_one,
+)
 
-ModuleState: TypeAlias = Any
-"""None, a tuple of tensors, or a list of these."""
+__all__ = [
+    "NORM_MODES",
+    "TIMELESS",
+    "ChunkNorm1d",
+    "ChunkNorm2d",
+    "FrozenNorm1d",
+    "FrozenNorm2d",
+    "HeldDropout",
+    "Integrating",
+    "LearnedSpiking",
+    "ModuleState",
+    "ParametricSpiking",
+    "Recurrent",
+    "Spiking",
+    "Stack",
+    "detach",
+    "norm_mode",
+    "step",
+    "steps",
+    "takes_state",
+    "unroll",
+]
 
 TIMELESS = (
     *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Identity, nn.ReLU),
     *(nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d),
 )
 """Layers whose answer to a step depends neither on other steps nor on chance: K steps may share one call."""
-
-
-class Spiking(nn.Module):
-    """A population under one :class:`neuro.neuron.Law`: ``forward(x, state) -> (s, state)``, shapes as ``x``.
-
-    ``surrogate`` gives the backward slope and does not touch the forward value. ``detach_reset``: the reset takes the
-    spike as a constant in the backward pass.
-    """
-
-    def __init__(
-        self, law: Law | None = None, surrogate: Surrogate | None = None, *, detach_reset: bool = False
-    ) -> None:
-        super().__init__()
-        self._law = Law() if law is None else law
-        self.surrogate = ATan() if surrogate is None else surrogate
-        self.detach_reset = detach_reset
-
-    @property
-    def law(self) -> Law:
-        """The law in numbers, as exported."""
-        return self._law
-
-    def stepping_law(self) -> Law:
-        """The law that steps; a trainable one holds tensors."""
-        return self._law
-
-    def forward(self, x: Tensor, state: ModuleState = None) -> tuple[Tensor, ModuleState]:
-        """``x, state (N, ...) -> spikes, state``."""
-        law = self.stepping_law()
-        if state is None:
-            state = law.initial(torch.zeros_like(x, requires_grad=False))
-        return law.step(state, x, self.surrogate.of(law), Tensor.detach if self.detach_reset else None)
-
-    def trained(self) -> tuple[Tensor, Tensor | None] | None:
-        """What of the law is trained, the charge's parameter and the threshold, as tensors; None for nothing."""
-        return None
-
-    def forward_steps(self, x: Tensor, state: ModuleState, detached: bool) -> tuple[Tensor, ModuleState]:
-        """``x (K, N, ...)``: compiled where :mod:`neuro.fused` is able to, else step after step; the same bits."""
-        if not compiled(self, x):
-            return _one_by_one(self, x, state, detached)
-        how: Any = {"detach_reset": self.detach_reset, "detached": detached, "trained": self.trained()}
-        return fused.population(x, state, self.law, self.surrogate, **how)
-
-    def extra_repr(self) -> str:
-        return f"{self.law}, {self.surrogate}"
-
-
-@dataclass(frozen=True)
-class _TensorRate(Rate):
-    """:class:`Rate` with a tensor in training, where the number check does not apply."""
-
-    def __post_init__(self) -> None:
-        """No check: sigmoid keeps the rate in (0, 1)."""
-
-
-class ParametricSpiking(Spiking):
-    """A population with one trainable leak, ``rate = sigmoid(w)`` (ParametricLIF, Fang et al. 2021).
-
-    ``law.charge`` must be a :class:`Rate`; its rate is where training starts. Errors: ``ValueError`` else.
-    """
-
-    def __init__(self, law: Law, surrogate: Surrogate | None = None) -> None:
-        if not isinstance(law.charge, Rate) or not 0.0 < law.charge.rate < 1.0:
-            raise ValueError(f"ParametricSpiking.law: charge must be Rate with 0 < rate < 1, got {law.charge}")
-        super().__init__(law, surrogate)
-        self._start = law.charge
-        self.w = nn.Parameter(torch.logit(torch.tensor(law.charge.rate)))
-
-    @property
-    def law(self) -> Law:
-        """The law with the rate as trained."""
-        start = self._start
-        trained = Rate(float(self.w.detach().sigmoid()), start.decay_input, start.rest)
-        return replace(self._law, charge=trained)
-
-    def trained(self) -> tuple[Tensor, Tensor | None]:
-        """The rate."""
-        return self.w.sigmoid(), None
-
-    def stepping_law(self) -> Law:
-        """The law with the rate as a tensor, so that its gradient flows."""
-        tensor: Any = self.w.sigmoid()
-        return replace(self._law, charge=_TensorRate(tensor, self._start.decay_input, self._start.rest))
-
-
-@dataclass(frozen=True)
-class _TensorLeaky(Leaky):
-    """:class:`Leaky` with a tensor in training."""
-
-    def __post_init__(self) -> None:
-        """No check: :meth:`LearnedSpiking.after_step` keeps it in its range."""
-
-
-@dataclass(frozen=True)
-class _TensorLaw(Law):
-    """:class:`Law` with tensors in training."""
-
-    def __post_init__(self) -> None:
-        """No check: :meth:`LearnedSpiking.after_step` keeps the threshold positive."""
-
-
-class LearnedSpiking(Spiking):
-    """A population with one trainable leak and one trainable threshold: DIET-SNN and IIR-SNN.
-
-        u[t] = k v[t-1] + I[t];   z = u / V - 1;   o = H(u > V);   v[t] = u - V H(u > V)     (H of the reset constant)
-        do/dz = 0.3 max(0, 1 - |z|)
-
-    ``law.charge`` must be :class:`Leaky`, ``law`` says where training starts. Source: Chowdhury, Rathi, Roy 2021,
-    arXiv 2110.05929; the guard ``V >= 1e-3`` is ours, for z divides by V. Errors: ``ValueError`` for another charge.
-    """
-
-    MIN_THRESHOLD = 1e-3
-
-    def __init__(
-        self, law: Law | None = None, surrogate: Surrogate | None = None, *, detach_reset: bool = True
-    ) -> None:
-        law = law or Law(Leaky(1.0), reset="subtract", fires=">")
-        if not isinstance(law.charge, Leaky):
-            raise ValueError(f"LearnedSpiking.law: charge must be Leaky, got {law.charge}")
-        super().__init__(law, surrogate or Normalised(), detach_reset=detach_reset)
-        self.leak = nn.Parameter(torch.tensor(law.charge.beta))
-        self.threshold = nn.Parameter(torch.tensor(law.threshold))
-
-    @property
-    def law(self) -> Law:
-        """The law as trained."""
-        beta = min(1.0, max(0.0, float(self.leak.detach())))
-        return replace(self._law, charge=Leaky(beta), threshold=float(self.threshold.detach()))
-
-    def trained(self) -> tuple[Tensor, Tensor | None]:
-        """Leak and threshold."""
-        return self.leak, self.threshold
-
-    def stepping_law(self) -> Law:
-        """The law with leak and threshold as tensors, so that their gradients flow."""
-        leak: Any = self.leak
-        threshold: Any = self.threshold
-        held = self._law
-        return _TensorLaw(_TensorLeaky(leak), threshold, held.reset, held.v_reset, held.fires)
-
-    @torch.no_grad()
-    def after_step(self) -> None:
-        """Leak into [0, 1], threshold to 1e-3 at least; the training loop calls it after each optimizer step."""
-        self.leak.clamp_(0.0, 1.0)
-        self.threshold.clamp_(min=self.MIN_THRESHOLD)
-
-
-class Integrating(nn.Module):
-    """A readout that does not spike: ``h = charge(v[t-1], x[t]); v[t] = h; y[t] = v[t]``, v begins at 0.
-
-    ``export.network.Integrator`` is its node. Errors: ``ValueError`` for a charge with a rest.
-    """
-
-    def __init__(self, charge: Charge | None = None) -> None:
-        super().__init__()
-        self.charge = NoLeak() if charge is None else charge
-        if getattr(self.charge, "rest", 0.0):
-            raise ValueError(f"Integrating.charge: rest must be 0, got {self.charge}")
-
-    def forward(self, x: Tensor, state: ModuleState = None) -> tuple[Tensor, ModuleState]:
-        """``x, state (N, ...) -> v, state``."""
-        if state is None:
-            state = (torch.zeros_like(x),) * self.charge.states
-        state = self.charge.charge(state, x)
-        return state[0], state
-
-    def extra_repr(self) -> str:
-        return str(self.charge)
-
-
-class HeldDropout(nn.Module):
-    """Dropout whose mask is drawn at the first step of a sample and held over all others; identity in evaluation.
-
-    ``y[t] = x[t] m / (1 - p)``, ``m ~ Bernoulli(1 - p)``; the state is ``m / (1 - p)``. SLTT, IIR-SNN and
-    DCLS-Delays all train with it. Errors: ``ValueError`` for p outside [0, 1).
-    """
-
-    def __init__(self, p: float = 0.5) -> None:
-        super().__init__()
-        if not 0.0 <= p < 1.0:
-            raise ValueError(f"HeldDropout.p: must be in [0, 1), got {p}")
-        self.p = p
-
-    def forward(self, x: Tensor, state: ModuleState = None) -> tuple[Tensor, ModuleState]:
-        """``x (N, ...)``; state None draws anew."""
-        if not self.training or not self.p:
-            return x, None
-        if state is None:
-            state = nn.functional.dropout(torch.ones_like(x), self.p)
-        return x * state, state
-
-    def extra_repr(self) -> str:
-        return f"p={self.p}"
-
-
-class ChunkNorm1d(nn.BatchNorm1d):
-    """BatchNorm whose training statistics are over all steps handed in at once, T N of them, as DCLS-Delays has it."""
-
-
-class ChunkNorm2d(nn.BatchNorm2d):
-    """BatchNorm whose training statistics are over all steps handed in at once, T N of them."""
-
-
-class FrozenNorm1d(nn.BatchNorm1d):
-    """BatchNorm that normalises with its running statistics in training too; weight and bias learn."""
-
-    def train(self, mode: bool = True) -> FrozenNorm1d:
-        """Stays in evaluation mode."""
-        return super().train(False)
-
-
-class FrozenNorm2d(nn.BatchNorm2d):
-    """As :class:`FrozenNorm1d`."""
-
-    def train(self, mode: bool = True) -> FrozenNorm2d:
-        """Stays in evaluation mode."""
-        return super().train(False)
-
-
-NORM_MODES: dict[str, dict[type[nn.Module], type[nn.Module]]] = {
-    "per_step": {nn.BatchNorm1d: nn.BatchNorm1d, nn.BatchNorm2d: nn.BatchNorm2d},
-    "chunk": {nn.BatchNorm1d: ChunkNorm1d, nn.BatchNorm2d: ChunkNorm2d},
-    "frozen": {nn.BatchNorm1d: FrozenNorm1d, nn.BatchNorm2d: FrozenNorm2d},
-}
-"""How a BatchNorm takes its statistics in training: each step's (SLTT's reference), those of all steps, none."""
-
-
-def norm_mode(model: nn.Module, mode: str) -> None:
-    """Make every BatchNorm of ``model`` one of ``mode``; weights and statistics stay.
-
-    Errors: ``ValueError`` for a mode that is not in :data:`NORM_MODES`.
-    """
-    if mode not in NORM_MODES:
-        raise ValueError(f"norm_mode: {mode!r} is none of {', '.join(NORM_MODES)}")
-    for module in model.modules():
-        base = next((b for b in NORM_MODES[mode] if isinstance(module, b)), None)
-        if base is not None:
-            module.__class__ = NORM_MODES[mode][base]
-            module.train(model.training)
 
 
 class Recurrent(nn.Module):
@@ -342,34 +139,15 @@ def steps(
     if _timeless(module):
         together = x.flatten(0, 1)
         if together.ndim == 4 and together.device.type == "cpu":
-            together = together.contiguous(
-                memory_format=torch.channels_last
-            )  # twice as fast in oneDNN, and fused reads it
+            # twice as fast in oneDNN, and the order that neuro.fused reads
+            together = together.contiguous(memory_format=torch.channels_last)
         return module(together).unflatten(0, x.shape[:2]), None
-    return _one_by_one(module, x, state, detached)
-
-
-def _one_by_one(module: nn.Module, x: Tensor, state: ModuleState, detached: bool) -> tuple[Tensor, ModuleState]:
-    out = []
-    for now in x:
-        y, state = step(module, now, state)
-        state = detach(state) if detached else state
-        out.append(y)
-    return torch.stack(out), state
+    return one_by_one(partial(step, module), x, state, detached)
 
 
 def unroll(module: nn.Module, x: Tensor) -> Tensor:
     """All steps from the initial state: ``x (N, T, ...) -> y (N, T, ...)``."""
     return steps(module, x.transpose(0, 1))[0].transpose(0, 1)
-
-
-def detach(state: ModuleState) -> ModuleState:
-    """The same state without its history: what SLTT carries from step to step."""
-    if isinstance(state, Tensor):
-        return state.detach()
-    if isinstance(state, dict):
-        return {k: detach(s) for k, s in state.items()}
-    return type(state)(detach(s) for s in state) if isinstance(state, list | tuple) else state
 
 
 def takes_state(module: nn.Module) -> bool:
@@ -397,12 +175,6 @@ def _chain(
         x, s = advance(module, x, s)
         after.append(s)
     return x, after
-
-
-def compiled(module: nn.Module, x: Tensor) -> bool:
-    """May :mod:`neuro.fused` step this population? A class that others made goes its own way."""
-    own = type(module) in (Spiking, ParametricSpiking, LearnedSpiking)
-    return own and isinstance(module, Spiking) and fused.able(x, module.law, module.surrogate)
 
 
 def _chain_steps(modules: nn.Sequential, x: Tensor, state: ModuleState, detached: bool) -> tuple[Tensor, ModuleState]:
