@@ -107,7 +107,7 @@ def test_sfq_digits_run_as_pulses(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_sltt_on_mnist_is_bptt_and_the_chip_keeps_it(tmp_path: Path) -> None:
+def test_sltt_on_mnist_is_bptt_and_the_chip_keeps_it() -> None:
     """One epoch, a tenth of the test set on the chip."""
     if not data_folder("mnist_10k").is_dir():
         pytest.skip("mnist_10k is not here: put it into $SPIKEPORT_DATA/mnist_10k")
