@@ -22,6 +22,7 @@ from neuro.models.nf_resnet import nf_resnet
 from neuro.models.preact_resnet import preact_resnet18
 from neuro.models.vgg11_bn import PLAN, vgg11_bn, with_pool_merged
 from neuro.modules import HeldDropout, Spiking, Stack, step, steps, unroll
+from neuro.readout import split_readout
 from neuro.residual import Scaled, Sum
 from neuro.train import ce_mse
 from sim import engines
@@ -301,6 +302,20 @@ def test_spiking_part_runs_on_the_integer_engine(kind: str) -> None:
     same = compare(float_, chip)
     assert float_.y.mean() > 0.005
     assert same.equal / same.compared > 0.96
+
+
+def test_readout_splits_into_chip_and_host() -> None:
+    net = stirred(mnist_conv(channels=2)).eval()
+    x = torch.rand(3, 4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    chip, host = split_readout(net)
+    assert [n for n, _ in host.named_children()] == ["flatten", "fc"]
+    with torch.no_grad():
+        spikes = unroll(chip, x)
+        assert set(spikes.unique().tolist()) == {0.0, 1.0}
+        torch.testing.assert_close(unroll(host, spikes), unroll(net, x), rtol=0, atol=0)
+    for wrong in (Stack(nn.Linear(2, 2)), Stack(nn.Linear(2, 2), Spiking())):
+        with pytest.raises(ValueError, match="Spiking one, and a readout behind"):
+            split_readout(wrong)
 
 
 def test_chip_refuses_the_logits_by_name() -> None:
