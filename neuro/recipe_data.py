@@ -71,11 +71,23 @@ def digits(*, steps: int = 8, encoder: Encoder = "rate", test_share: float = 0.2
     return _images(data, steps, encoder, split, 0)
 
 
-def mnist_10k(*, steps: int = 8, encoder: Encoder = "rate", test_share: float = 0.2, shift: int = 0) -> Sets:
-    """28 x 28 digits; ``shift``: training images move by up to so many pixels."""
+def mnist_10k(
+    *, steps: int = 8, encoder: Encoder = "rate", test_share: float = 0.2, shift: int = 0, normalise: bool = False
+) -> Sets:
+    """28 x 28 digits; ``shift``: training images move by up to so many pixels.
+
+    ``normalise``: to mean 0 and deviation 1 of the training images, for the direct encoder alone.
+    """
+    from dataclasses import replace
+
     from neuro.data.mnist import mnist_10k as load
 
     data = load(test_share=test_share)
+    if normalise and encoder != "direct":
+        raise ValueError(f"mnist_10k.normalise: spikes take values in [0, 1]; use encoder 'direct', not {encoder!r}")
+    if normalise:
+        mean, std = data.train_x.mean(), data.train_x.std()
+        data = replace(data, train_x=(data.train_x - mean) / std, test_x=(data.test_x - mean) / std)
     return _images(data, steps, encoder, f"{test_share:g} of each class held out, seed 0, of mnist_10k", shift)
 
 

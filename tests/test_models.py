@@ -305,8 +305,8 @@ def test_spiking_part_runs_on_the_integer_engine(kind: str) -> None:
 
 
 def test_readout_splits_into_chip_and_host() -> None:
-    net = stirred(mnist_conv(channels=2)).eval()
-    x = torch.rand(3, 4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    net = stirred(mnist_conv(channels=8)).eval()
+    x = 5.0 * torch.rand(3, 4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     chip, host = split_readout(net)
     assert [n for n, _ in host.named_children()] == ["flatten", "fc"]
     with torch.no_grad():
