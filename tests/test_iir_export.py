@@ -185,9 +185,9 @@ def test_gates_stand_between_two_whole_numbers() -> None:
     weight = [[1, 2, -1, 2], [2, 2, 1, 1]]
     for threshold in (2.0, 2.4, 2.99):
         law = gates(gate_net(weight, threshold)).law("lif")
-        assert law.threshold == pytest.approx(2.4)
+        assert law.threshold == pytest.approx((2 + 3 * 0.88) / 2)
         assert law.charge.canonical()[1] == pytest.approx(np.exp(-30e-12 / load_technology().soma(6).tau_s))
-    assert gates(gate_net(weight, 3.0)).law("lif").threshold == pytest.approx(3.4)
+    assert gates(gate_net(weight, 3.0)).law("lif").threshold == pytest.approx((3 + 4 * 0.88) / 2)
     with pytest.raises(MappingError, match=r"lif: fires from 2 pulses on; a soma of 6 branches has thresholds 2.13 to"):
         gates(gate_net(weight, 1.5))
     with pytest.raises(MappingError, match=r"lif: needs whole weights and as many branches in every row"):
