@@ -15,6 +15,9 @@
 
 typedef REAL vec __attribute__((vector_size(64)));
 #define LANES ((long)(64 / sizeof(REAL)))
+/* operations below which a second thread costs more than it brings */
+#define SMALL (1L << 18)
+
 #define ROWS 6
 #define COLUMNS 4
 
@@ -64,7 +67,7 @@ static void bumps(const REAL *p, long n, long Td, REAL size, int kind, long tile
 
 /* k (I, Td, P) of w, p (I, O) */
 void delay_kernel(const REAL *w, const REAL *p, long I, long O, long Td, double size, int kind, long P, REAL *k) {
-    #pragma omp parallel
+    #pragma omp parallel if (I * Td * P > SMALL)
     {
         REAL *g = malloc((size_t)(Td + 1) * 64 * sizeof(REAL)), *sum = g + Td * 64;
         #pragma omp for schedule(static)
@@ -85,7 +88,7 @@ void delay_kernel(const REAL *w, const REAL *p, long I, long O, long Td, double 
 /* Inputs that are not 0, sorted by group of samples, input, sample and time. start (G I + 1). Returns how many. */
 long delay_count(const REAL *x, long K, long B, long I, long st, long sb, long G, int32_t *start) {
     memset(start, 0, (size_t)(G * I + 1) * sizeof(int32_t));
-    #pragma omp parallel for schedule(static)
+    #pragma omp parallel for schedule(static) if (K * B * I > SMALL)
     for (long g = 0; g < G; g++)
         for (long b = B * g / G; b < B * (g + 1) / G; b++)
             for (long e = 0; e < K; e++) {
@@ -101,7 +104,7 @@ long delay_count(const REAL *x, long K, long B, long I, long st, long sb, long G
 void delay_events(const REAL *x, long K, long B, long I, long st, long sb, long G, const int32_t *start, int32_t *next,
                   int32_t *at, REAL *value) {
     memcpy(next, start, (size_t)(G * I) * sizeof(int32_t));
-    #pragma omp parallel for schedule(static)
+    #pragma omp parallel for schedule(static) if (K * B * I > SMALL)
     for (long g = 0; g < G; g++)
         for (long b = B * g / G; b < B * (g + 1) / G; b++)
             for (long e = 0; e < K; e++) {
@@ -125,7 +128,7 @@ static inline void add(REAL *restrict to, const REAL *restrict from, REAL factor
 void delay_forward(const int32_t *start, const int32_t *at, const REAL *value, long K, long B, long I, long O, long Td,
                    long first, long Ty, long G, long P, long tile, const REAL *k, REAL *scratch, REAL *y) {
     const long tiles = P / tile;
-    #pragma omp parallel
+    #pragma omp parallel if (start[G * I] * Td * P > SMALL)
     {
         REAL *kt = aligned_alloc(64, (size_t)(Td * tile) * sizeof(REAL));
         #pragma omp for collapse(2) schedule(dynamic)
@@ -176,7 +179,7 @@ void delay_weight_grad(const int32_t *start, const int32_t *at, const REAL *valu
                        double size, int kind, const REAL *dy, REAL *scratch, REAL *dw, REAL *dp) {
     const long tiles = P / tile;
     const REAL h = (REAL)((Td - 1) / 2), s = (REAL)size;
-    #pragma omp parallel
+    #pragma omp parallel if (start[G * I] * Td * P > SMALL)
     {
         REAL *dk = aligned_alloc(64, (size_t)((2 * Td + 4) * tile) * sizeof(REAL));
         REAL *g = dk + Td * tile, *sum = g + Td * tile, *a = sum + tile, *c = a + tile, *slope = c + tile;
@@ -244,7 +247,7 @@ DOTS(dots_one, 1)
 void delay_input_grad(const REAL *dy, const REAL *k, long K, long B, long I, long O, long Td, long first, long Ty,
                       long P, REAL *scratch, REAL *dx) {
     const long rows = K + Td + ROWS, blocks = (I + COLUMNS - 1) / COLUMNS;
-    #pragma omp parallel
+    #pragma omp parallel if (K * B * I * Td * P > SMALL)
     {
         #pragma omp for schedule(static)
         for (long b = 0; b < B; b++)
@@ -278,7 +281,7 @@ void delay_input_grad(const REAL *dy, const REAL *k, long K, long B, long I, lon
 void delay_scatter(const REAL *x, long K, long B, long I, long O, long Td, long st, long sb, long first, long Ty,
                    const int64_t *from, const int32_t *until, const int32_t *target, const REAL *weight, REAL *scratch,
                    REAL *y) {
-    #pragma omp parallel for schedule(dynamic)
+    #pragma omp parallel for schedule(dynamic) if (K * B * (I + O) > SMALL)
     for (long b = 0; b < B; b++) {
         REAL *ys = scratch + b * Ty * O;
         memset(ys, 0, (size_t)(Ty * O) * sizeof(REAL));

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from neuro import delay_kernels
 from neuro.delay_kernels import Gauss, Kernel, Tent, build, delayed
-from neuro.delays import Annealing, Constant, DelayLinear, Sharing, Tail, horizon, rounded
+from neuro.delays import Annealing, Constant, DelayLinear, Sharing, Tail, delay_layers, horizon, rounded
 from neuro.modules import Spiking, Stack, step, steps
 from neuro.neuron import Law
 
@@ -223,7 +224,8 @@ def test_steps_is_step_after_step(make: Any) -> None:
     layer = make(DelayLinear(5, 4, 9).double())
     x = events(23, 3, 5).requires_grad_()
     whole, end = steps(layer, x)
-    singly, state = [], None
+    singly: list[Tensor] = []
+    state: Any = None
     for now in x:
         y, state = step(layer, now, state)
         singly.append(y)
@@ -254,7 +256,7 @@ def test_shared_delay_collects_the_gradient_of_its_synapses(sharing: Sharing) ->
         each.position.copy_(shared.position.expand(4, 5))
     x = events(30, 2, 5)
     for layer in (shared, each):
-        steps(layer, x)[0].square().sum().backward()
+        torch.autograd.backward(steps(layer, x)[0].square().sum())
     assert each.position.grad is not None
     assert shared.position.grad is not None
     axis = 0 if sharing == "axon" else 1
@@ -270,7 +272,7 @@ def test_annealing_multiplies_once_an_epoch() -> None:
             layer.after_epoch(done, epochs)
             s.append(float(layer.spread))
         assert s[0] == taps // 2
-        ratios = [b / a for a, b in zip(s, s[1:], strict=False)]
+        ratios = [b / a for a, b in pairwise(s)]
         assert sum(r != 1.0 for r in ratios) == last
         assert ratios[:last] == pytest.approx([alpha] * last, abs=1e-6)
         assert abs(s[-1] - 0.23) <= 1e-9
@@ -285,7 +287,8 @@ def test_tails_lengthen_a_sequence_layer_by_layer() -> None:
     x = events(17, 2, 3, dtype=torch.float32)
     y, state = steps(net, x)
     assert len(y) == horizon(net, 17) == 17 + 3 * h
-    theirs = by_the_library(x.permute(1, 2, 0), net[1].weight, net[1].position, 4.0, "gauss", 9)
+    (first, *_) = delay_layers(net)
+    theirs = by_the_library(x.permute(1, 2, 0), first.weight, first.position, 4.0, "gauss", 9)
     assert largest(steps(net[:2], x)[0].permute(1, 2, 0), theirs) <= 1e-6
     now, _ = step(net[0], x[0])
     assert torch.equal(now, x[0])
@@ -298,16 +301,17 @@ def test_rounded_copy_leaves_the_original_alone() -> None:
     net = Stack(Tail(4), DelayLinear(3, 3, 9), Spiking(Law()))
     before = {k: v.clone() for k, v in net.state_dict().items()}
     twin = rounded(net)
+    (layer,), (other,) = delay_layers(net), delay_layers(twin)
     with torch.no_grad():
         steps(twin, events(17, 2, 3, dtype=torch.float32))
-        twin[1].weight.zero_()
+        other.weight.zero_()
     assert all(torch.equal(v, net.state_dict()[k]) for k, v in before.items())
-    assert isinstance(net[1].kernel, Gauss)
-    assert isinstance(net[1].schedule, Annealing)
-    assert net[1].position.requires_grad
-    assert not twin[1].position.requires_grad
-    assert twin[1].is_discrete()
-    assert not net[1].is_discrete()
+    assert isinstance(layer.kernel, Gauss)
+    assert isinstance(layer.schedule, Annealing)
+    assert layer.position.requires_grad
+    assert not other.position.requires_grad
+    assert other.is_discrete()
+    assert not layer.is_discrete()
 
 
 def test_positions_begin_and_stay_in_range() -> None:
@@ -319,7 +323,7 @@ def test_positions_begin_and_stay_in_range() -> None:
     assert share == pytest.approx([0.5 / 25, 1.0 / 25, 1.5 / 25], abs=0.004)
     assert abs(float(layer.weight.detach().abs().max()) - math.sqrt(6.0 / 200)) < 1e-3
     with torch.no_grad():
-        layer.position += 20.0 * torch.randn_like(layer.position)
+        layer.position.add_(20.0 * torch.randn_like(layer.position))
     layer.after_step()
     assert float(layer.position.detach().abs().max()) == 12.0
 

@@ -73,8 +73,9 @@ def fsdd(folder: str | Path | None = None) -> Speech:
         numbers = [c[k] for k in ("offset", "digit", "speaker", "index")]
         if c["pcm"].dtype != np.int16 or not all(np.issubdtype(a.dtype, np.integer) and a.ndim == 1 for a in numbers):
             raise ValueError("pcm must be int16, offset, digit, speaker and index rows of integers")
-        whole = (a.astype(np.int64) for a in numbers)
-        return Speech(c["pcm"], *whole, tuple(str(s) for s in c["speakers"]), int(c["rate"]))
+        offset, digit, speaker, index = (a.astype(np.int64) for a in numbers)
+        names = tuple(str(s) for s in c["speakers"])
+        return Speech(c["pcm"], offset, digit, speaker, index, names, int(c["rate"]))
     except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile, zlib.error) as error:
         raise ValueError(
             f"{path}: no table of spoken digits ({error}); make it of the recordings of "

@@ -126,14 +126,15 @@ def learn(
     run |= {"resume": resume, "progress": progress}
     histories = [train(model, data, epochs=recipe.epochs, checkpoint=file, **_rates(model, recipe), **run)]
     result = without_dropout(rounded(model))
-    scores = [_score(m, test, recipe.method.readout) for m in (model, result)]
+    bumps, whole = (_score(m, test, recipe.method.readout) for m in (model, result))
     if recipe.tune_epochs:
         beside = None if file is None else file.with_name(f"{file.stem}-tuned{file.suffix}")
         rates = grouped(adam(recipe.tune_rate), result, weight_decay=0.0)
-        tuning = {"optimizer": rates, "schedule": OneCycle(start=1.2), "epochs": recipe.tune_epochs}
+        tuning: dict[str, Any] = {"optimizer": rates, "schedule": OneCycle(start=1.2), "epochs": recipe.tune_epochs}
         histories.append(train(result, data, checkpoint=beside, **tuning, **run))
     result.eval()
-    return Learned(model, result, *scores, _score(result, test, recipe.method.readout), tuple(histories))
+    tuned = _score(result, test, recipe.method.readout)
+    return Learned(model, result, bumps, whole, tuned, tuple(histories))
 
 
 def without_dropout(model: nn.Module) -> nn.Module:
