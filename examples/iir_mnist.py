@@ -38,7 +38,7 @@ STAGE = 1e-3
 """Learning rate of a stage: ten times the paper's, for a hundredth of its epochs."""
 
 
-def main(folder: Path = Path("out"), epochs: int = 3, seed: int = 0, samples: int = 0) -> dict[str, Any]:
+def main(folder: Path = Path("out"), epochs: int = 2, seed: int = 0, samples: int = 0) -> dict[str, Any]:
     """Write ``iir.json``, the ONNX file and the checkpoints into ``folder``; give the figures."""
     digits = mnist_10k()
     part = stratified(digits.train_x[:, None], digits.train_y, test_share=0.1, seed=0)

@@ -25,9 +25,9 @@ from neuro.neuron import Law, NoLeak, Rate
 
 Cut: TypeAlias = tuple[Network, Linear]
 
-BELOW = 0.8
-"""A soma's threshold is this many pulses below the whole number that fires it: pulses of a step do not all come at
-once, and what came first has leaked when the last one comes."""
+LEAKED = 0.12
+"""Share of its pulses that a soma may have lost when the last one of a step comes: they arrive some 25 ps apart, and it
+forgets in 200 ps. A soma's threshold is half way between one pulse too few and enough of them with that loss."""
 
 
 def whole_input(network: Network, levels: int = 255) -> Network:
@@ -77,11 +77,11 @@ def cut_readout(network: Network) -> Cut:
 
 
 def gates(
-    network: Network, *, technology: str = "sfq_own", below: float = BELOW, step_s: float | None = None
+    network: Network, *, technology: str = "sfq_own", leaked: float = LEAKED, step_s: float | None = None
 ) -> Network:
     """Populations as somas: weights stay, the law becomes the circuit's own with the decisions of ``h > V``.
 
-        m = floor(V) + 1 (> V);   threshold m - below,   kept exp(-step/tau(K)),   reset "subtract"
+        m = floor(V) + 1 (> V);   threshold ((m - 1) + m (1 - leaked)) / 2,   kept exp(-step/tau(K)),   reset "subtract"
 
     h is a whole number, so every V from m - 1 up to m decides alike. All rows of a layer have K branches
     (``neuro.branches``). ``step_s``: default the technology's shortest. For :func:`export.to_deck.to_deck`.
@@ -94,18 +94,18 @@ def gates(
         source = network.nodes[network.sources(name)[0].src]
         if not isinstance(source, Linear):
             raise MappingError(f"{name}: a soma is fed by one Linear of whole weights, not by {source}; make it dense")
-        nodes[name] = Spiking(_soma_law(name, network.law(name), source.weight, tech, below, step))
+        nodes[name] = Spiking(_soma_law(name, network.law(name), source.weight, tech, leaked, step))
     return _checked(replace(network, nodes=nodes, dt_s=step))
 
 
-def _soma_law(name: str, law: Law, weight: Float, tech: Technology, below: float, step: float) -> Law:
+def _soma_law(name: str, law: Law, weight: Float, tech: Technology, leaked: float, step: float) -> Law:
     branches = np.abs(weight).sum(axis=1)
     if (weight != np.rint(weight)).any() or (branches != branches[0]).any():
         raise MappingError(f"{name}: needs whole weights and as many branches in every row; train with neuro.branches")
     soma = tech.soma(int(branches[0]))
     fires = math.floor(law.threshold) + 1 if law.fires == ">" else math.ceil(law.threshold)
     least, most = soma.threshold(tech.bias_high_A), soma.threshold(tech.bias_low_A)
-    threshold = max(fires - below, least)  # nearer to the next lower sum, where no bias reaches further down
+    threshold = max((fires - 1 + fires * (1.0 - leaked)) / 2, least)  # where no bias reaches further down
     if not fires - 1 < threshold < fires or threshold > most:
         raise MappingError(
             f"{name}: fires from {fires} pulses on; a soma of {soma.branches} branches has thresholds {least:.2f} to "

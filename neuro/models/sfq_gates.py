@@ -6,6 +6,10 @@ The second layer takes positive weights only: behind an inverter inhibition woul
 the same step, and a soma fires as soon as it can. The readout's real weights stay with the host. Trained as an ANN,
 converted and brought from T = 5 to 1 by :mod:`neuro.methods.iir`; whole sums make every V between two of them the same
 gate, so a soma's bias current need not be exact.
+
+Measured (seed 0, 10 epochs a stage, 359 test digits): ANN 88.9 %; T = 5 to 1: 86.9, 86.1, 85.2, 86.9, 83.8, control
+81.9. At pulse level the first layer has every spike of the float law, the second 99.8 % (what is missing are sums
+that just reach V, whose first pulses have leaked); 357 of 359 decisions are the same, 83.8 % right. 7729 junctions.
 """
 
 from __future__ import annotations
