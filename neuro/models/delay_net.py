@@ -17,7 +17,7 @@ from torch import nn
 
 from neuro.data.fsdd import fsdd, spoken
 from neuro.delays import Annealing, DelayLinear, Spread, Tail
-from neuro.methods.dcls import Learned, Recipe, learn
+from neuro.methods.dcls import Learned, Recipe, fix_delays, learn
 from neuro.modules import ChunkNorm1d, HeldDropout, Integrating, Spiking, Stack
 from neuro.neuron import Law, Tau
 from neuro.surrogate import ATan
@@ -84,12 +84,19 @@ def fsdd_stages(
     resume: bool = False,
     progress: Any = False,
     tau: float = 1.005,
+    taps: int = TAPS,
+    hidden: Sequence[int] = HIDDEN,
+    fixed: bool = False,
 ) -> tuple[Trained, Learned]:
-    """:func:`train_fsdd` with the accuracies of each stage."""
+    """:func:`train_fsdd` with the accuracies of each stage, and its controls.
+
+    ``fixed``: delays stay as drawn, rounded; ``taps`` 1: none.
+    """
     data = spoken(fsdd(), step_s=STEP_S)
     given, test = (data.train_x, data.train_y), (data.test_x, data.test_y)
     inputs = data.train_x.shape[2]
-    net = delay_net((inputs, *HIDDEN, 10), taps=TAPS, tau=tau, dropout=DROPOUT, seed=seed)
+    net: nn.Module = delay_net((inputs, *hidden, 10), taps=taps, tau=tau, dropout=DROPOUT, seed=seed)
+    net = fix_delays(net) if fixed else net
     recipe = RECIPE if epochs is None else replace(RECIPE, epochs=epochs)
     start = time.perf_counter()
     done = learn(net, given, recipe, test=test, seed=seed, checkpoint=checkpoint, resume=resume, progress=progress)
