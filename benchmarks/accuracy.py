@@ -3,8 +3,7 @@
 Trains each task's float network, then decides the same test samples with it and with the integer engine: after plain
 quantisation; after a search of the scale on training samples; after a few epochs of quantisation-aware training
 (``neuro.methods.qat``), beside the float forward of that network. ``drop`` is in points against the float network that
-was trained, negative for a gain. N-MNIST's test samples are held-out recordings of the training set, then those of its
-test set; both are given. The last line is JSON.
+was trained, negative for a gain. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ Array = npt.NDArray[Any]
 EPOCHS, BATCH, LEARNING_RATE = 4, 32, 2e-4
 CALIBRATION, SCALES = 256, 8
 LOSSES = {"digits": spike_mse, "nmnist": spike_ce}
-PARTS = {"digits": {"test": slice(None)}, "nmnist": {"held out": slice(0, -100), "test": slice(-100, None)}}
+PARTS = {"digits": {"test": slice(None)}, "nmnist": {"test": slice(None)}}
 
 
 def study(task: str, seed: int, folder: Path) -> dict[str, Any]:

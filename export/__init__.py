@@ -1,5 +1,6 @@
 """The network as data; into it (torch, NIR), and out of it into programs for machines."""
 
+from export.ends import natural
 from export.network import (
     AvgPool2d,
     Conv1d,
@@ -44,4 +45,5 @@ __all__ = [
     "Spiking",
     "SumPool2d",
     "Window",
+    "natural",
 ]

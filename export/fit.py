@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.gate import gate, windows
+from export.ends import windows
+from export.gate import gate
 from export.loihi import ConvEdge, DenseEdge, Edge, InputNode, Int, Lif, Node
 from export.lower import Link, lower
 from export.network import Network

@@ -160,7 +160,7 @@ class _Builder:
                 )
             self.neurons[id(module)] = label
         if isinstance(node, DelayedLinear) and not module.is_discrete():
-            position: Any = module.position
+            position: Any = module.position.detach()
             size = float((position - position.round()).abs().max())
             what = "learned delays rounded, one tap a synapse; largest change in steps"
             self.losses.append(Loss(label, what, size))

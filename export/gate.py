@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from export.ends import NATURAL
 from export.loihi import ConvEdge, DenseEdge, Edge, Lif, Node
 from export.lower import Link
 from export.network import Loss, Network, Window
@@ -22,11 +23,6 @@ from export.schedule import waits
 SPIKE, SHUT, RELAY_VTH = 64, -128, 32
 MAX_STOP = 2**17 - 1
 """``v0`` of the clock in 24 bits: 64 (1 - stop)."""
-
-
-def windows(network: Network) -> list[str]:
-    """Names of the Window nodes in execution order."""
-    return [n for n, node in network if isinstance(node, Window)]
 
 
 def gate(
@@ -66,6 +62,3 @@ def _into(link: Link, wait: int) -> Edge:
     if link.conv:
         return ConvEdge(link.src, link.dst, w, "excitatory", groups=link.groups)
     return DenseEdge(link.src, link.dst, w, "excitatory", delay=wait)
-
-
-NATURAL = "export the network without windows (from_torch without horizon), where what is on its way goes on"

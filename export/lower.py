@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from export.ends import NATURAL
 from export.network import (
     AvgPool2d,
     Conv1d,
@@ -120,8 +121,8 @@ def _relayed(network: Network, name: str, shapes: dict[str, Shape]) -> Link:
     ways = _paths(network, name)
     if len(ways) != 1 or any(not isinstance(op, Flatten) for _, op in ways[0][1]):
         raise MappingError(
-            f"{name}: the window is no plain end of one population's spikes, and the chip sends spikes; put it (Tail) "
-            "right behind a Spiking node, or export the network without windows (from_torch without horizon)"
+            f"{name}: the window is no plain end of one population's spikes, and the chip sends spikes; put it "
+            f"right behind a Spiking node, or {NATURAL}"
         )
     return _compose(ways[0][0], name, *ways[0][1:], shapes)
 

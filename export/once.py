@@ -25,7 +25,7 @@ from neuro.neuron import Law, NoLeak, Rate
 
 Cut: TypeAlias = tuple[Network, Linear]
 
-BELOW = 0.6
+BELOW = 0.8
 """A soma's threshold is this many pulses below the whole number that fires it: pulses of a step do not all come at
 once, and what came first has leaked when the last one comes."""
 

@@ -16,7 +16,8 @@ membrane, ``s``: spike):
     SumPool2d, Scale          Conv with ones, one channel a group;  Mul
     delay d of a source       q (N, D, ...), oldest first: value = q[:, D - d];  q' = Concat(q[:, 1:], s)
     Delay node                d (N, D, ...) likewise of its input; per distinct d a Where that takes those elements
-    DelayedLinear             p = Gather(Reshape(Concat(d, x)), (D - delays) in + i);  y = ReduceSum(p * W) + bias
+    DelayedLinear             p (out, in, N) = Gather(Transpose(Reshape(Concat(d, x))), (D - delays) in + i)
+                              y = MatMul(W (out, 1, in), p) turned + bias
     Window                    y = Where(t < stop, x, 0);  t' = t + 1
 
 Edges into one node add: those without delay first, then delayed ones, each in the order of the edge list.
@@ -229,12 +230,17 @@ class Step:
             line, rows = now, rows + 1
         flat = self.emit("Reshape", [line, self.index(f"{name}.flat", [0, rows * features])], f"{name}.row")
         self.constants[f"{name}.delays"], self.constants[f"{name}.weight"] = node.delays, node.weight
-        self.constants[f"{name}.at"] = (
-            (node.depth - node.delays.astype(np.int64)) * features + np.arange(features)
-        ).astype(np.int32)
-        picked = self.emit("Gather", [flat, f"{name}.at"], f"{name}.picked", axis=1)
-        each = self.emit("Mul", [picked, f"{name}.weight"], f"{name}.each")
-        total = self.emit("ReduceSum", [each, self.index(f"{name}.over", [2])], f"{name}.total", keepdims=0)
+        late = self.emit("Cast", [f"{name}.delays"], f"{name}.late", to=onnx.TensorProto.INT64)
+        row = self.emit("Sub", [self.index(f"{name}.depth", node.depth), late], f"{name}.at.row")
+        first = self.emit("Mul", [row, self.index(f"{name}.width", features)], f"{name}.at.first")
+        at = self.emit("Add", [first, self.index(f"{name}.inputs", range(features))], f"{name}.at")
+        rows_first = self.emit("Transpose", [flat], f"{name}.rows", perm=[1, 0])  # a batch is copied as one piece
+        picked = self.emit("Gather", [rows_first, at], f"{name}.picked", axis=0)
+        middle = self.index(f"{name}.middle", [1])
+        weight = self.emit("Unsqueeze", [f"{name}.weight", middle], f"{name}.weights")
+        each = self.emit("MatMul", [weight, picked], f"{name}.each")
+        turned = self.emit("Squeeze", [each, middle], f"{name}.sums")
+        total = self.emit("Transpose", [turned], f"{name}.total", perm=[1, 0])
         if node.bias is None:
             return total
         self.constants[f"{name}.bias"] = node.bias

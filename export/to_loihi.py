@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from export.assemble import assemble
 from export.calibrate import Recording, count_error, record
-from export.gate import gate, windows
+from export.ends import windows
+from export.gate import gate
 from export.loihi import ConvEdge, DenseEdge, Edge, InputNode, Lif, LoihiProgram, Node
 from export.loihi_check import MAX_MESSAGE_BITS
 from export.lower import Link, Lowered, lower

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from export.gate import NATURAL, windows
+from export.ends import NATURAL, windows
 from export.loihi import ConvEdge, Delta, Edge, Int, Lif, LoihiProgram, ResonateFire, Sigma
 from export.network import Loss, Network, Shape
 from export.netx_call import Arguments, arguments, late_bias

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from export.ends import NATURAL
 from export.network import (
     Conv1d,
     Conv2d,
@@ -129,10 +130,7 @@ def _written(name: str, node: Node, shape: Shape, out: Shape, dt: float) -> Raw:
     if isinstance(node, Delay):
         return {"type": "Delay", "delay": node.steps * dt}
     if isinstance(node, Window):
-        raise MappingError(
-            f"{name}: NIR has nothing that ends after {node.stop} steps; export the network without windows "
-            "(from_torch without horizon), where what is on its way goes on"
-        )
+        raise MappingError(f"{name}: NIR has nothing that ends after {node.stop} steps; {NATURAL}")
     try:
         raw = write_layer(node, shape, out)
     except MappingError as error:

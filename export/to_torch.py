@@ -116,6 +116,9 @@ class NetworkModule(nn.Module):
 
     def initial(self, x: Tensor) -> GraphState:
         """State before the first step, for a batch like ``x``."""
+        for layer in self.layers.values():
+            if isinstance(layer, _Delayed):
+                layer.forget()
         zeros = {n: x.new_zeros((x.shape[0], *self.shapes[n])) for n in self.plan}
         laws = {n: node.law if isinstance(node, Spiking) else node for n, node in self.network}
         delays = {n: node for n, node in self.network if isinstance(node, Lined) and node.depth}
@@ -280,12 +283,27 @@ class _Delayed(nn.Module):
         place = np.searchsorted(node.waits, node.delays)
         self.place: Tensor
         self.register_buffer("place", torch.from_numpy(place * features + np.arange(features)))
+        self.width = len(node.waits) * features
+        self._kept: tuple[Tensor, int, Tensor] | None = None
 
     def forward(self, x: Tensor | None, line: Tensor | None) -> Tensor:
         parts = [x if d == 0 else None if line is None else line[:, self.depth - d] for d in self.waits]
         past = torch.cat([p for p in parts if p is not None], 1)
-        kernel = self.weight.new_zeros(len(self.weight), past.shape[1]).scatter(1, self.place, self.weight)
-        return nn.functional.linear(past, kernel, self.bias)
+        return nn.functional.linear(past, self._kernel(), self.bias)
+
+    def _kernel(self) -> Tensor:
+        """(out, waits * in), each weight under the step that it takes; kept over a sequence where nobody learns."""
+        weight = self.weight
+        learns = torch.is_grad_enabled()
+        if not learns and self._kept is not None and self._kept[0] is weight and self._kept[1] == weight._version:
+            return self._kept[2]
+        kernel = weight.new_zeros(len(weight), self.width).scatter_(1, self.place, weight)
+        self._kept = None if learns else (weight, weight._version, kernel)
+        return kernel
+
+    def forget(self) -> None:
+        """A new sequence: weights may have changed behind torch's back."""
+        self._kept = None
 
 
 LAYERS = (Linear, Conv1d, Conv2d, DelayedLinear, AvgPool2d, SumPool2d, Scale)

@@ -174,15 +174,15 @@ class Generated:
     def epoch(self, seed: int, epoch: int, batch: int) -> Iterator[Fetch]:
         """As in :class:`Source`."""
         for k, start in enumerate(range(0, self.samples, batch)):
-            yield self._fetch(batch_rng(seed, epoch, k, use=1), min(batch, self.samples - start))
+            yield partial(self._made, seed, epoch, k, min(batch, self.samples - start))
 
     def in_order(self, batch: int) -> Iterator[Fetch]:
         """As in :class:`Source`; epoch 2^32 - 1, which no training reaches."""
         return self.epoch(self.fixed, 2**32 - 1, batch)
 
-    def _fetch(self, rng: np.random.Generator, n: int) -> Fetch:
+    def _made(self, seed: int, epoch: int, k: int, n: int, rank: int, of: int) -> Batch:
         # each process makes the whole batch, so that N of them see what one sees
-        return lambda rank, of: _share(self.make(rng, n), rank, of)
+        return _share(self.make(batch_rng(seed, epoch, k, use=1), n), rank, of)
 
 
 @dataclass(frozen=True)

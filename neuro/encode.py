@@ -13,13 +13,13 @@ Errors, all of them: ``ValueError`` for T below 1, for values that are not finit
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from neuro import stream
 from neuro.tuning import Bells
@@ -111,11 +111,18 @@ def crossings(
     if from_first:
         values = values - values[:, :1]
     levels = np.ascontiguousarray((values / sizes).transpose(1, 0, 2)).reshape(values.shape[1], -1)
-    told = _crossed(levels, most, stream.SLACK)
+    told = _compiled()(levels, most, stream.SLACK)
     return told.reshape(values.shape[1], values.shape[0], -1).transpose(1, 0, 2)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@functools.cache
+def _compiled() -> Callable[..., npt.NDArray[np.int16]]:
+    """:func:`_crossed` compiled; numba is imported only where signals are told."""
+    from numba import njit
+
+    return njit(cache=True)(_crossed)
+
+
 def _crossed(levels: npt.NDArray[Any], most: int, slack: float) -> npt.NDArray[np.int16]:
     """Levels crossed, ``(T, lines) -> (T, lines)``: sequential in T, for each sample is compared with what was told."""
     told = np.zeros(levels.shape, np.int16)

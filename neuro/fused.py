@@ -66,7 +66,9 @@ def library() -> ctypes.CDLL | None:
 
 
 def able(x: Tensor, law: Law, surrogate: Surrogate) -> bool:
-    """Is there a compiled way for this tensor, law and slope?"""
+    """Is there a compiled way for this tensor, law and slope? torch.compile cannot see into it and makes its own."""
+    if torch.compiler.is_compiling():
+        return False
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64) or not x.numel():
         return False
     inner = surrogate.inner if type(surrogate) is Normalised else surrogate

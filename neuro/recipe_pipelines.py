@@ -91,11 +91,10 @@ def _rows(name: str, done: Training) -> list[dict[str, Any]]:
 
 
 def _parted(x: Array, y: Array, share: float, seed: int) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """``share`` of each class apart, to validate."""
-    from neuro.data.split import stratified
-
-    data = stratified(x, y, test_share=share, seed=seed)
-    return (data.train_x, data.train_y), (data.test_x, data.test_y)
+    """What is left to train with, and ``share`` of it, drawn at random, to validate; one sample at least."""
+    order = np.random.default_rng(seed).permutation(len(y))
+    k = max(1, round(share * len(y)))
+    return (x[order[k:]], y[order[k:]]), (x[order[:k]], y[order[:k]])
 
 
 def _told(progress: bool) -> Callable[[str, int, int, float, float], None] | None:

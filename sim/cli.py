@@ -47,6 +47,7 @@ def export(
     network: Annotated[Path, typer.Argument(help="A network: .npz of 'spikeport train' or Network.save, or .nir.")],
     to: Annotated[str, typer.Option(help="Kind of program: loihi, netx, onnx, nir, sfq, sfq-stochastic or brian.")],
     output: Out,
+    natural: Annotated[bool, typer.Option(help="Leave out the time windows of layers with delays.")] = False,
     dt: Dt = None,
     reset: Reset = None,
     fires: Fires = None,
@@ -61,6 +62,10 @@ def export(
     kind, net = engines.load(network, **nir_options(dt, reset, fires, discretization, float32))
     if kind != "network" and (kind, to) != ("loihi", "netx"):
         raise PackageError(f"{network}: is already a {kind} program; export takes a network")
+    if natural and kind == "network":
+        from export.ends import natural as without_windows
+
+        net = without_windows(net)
     program = engines.compile_for(to, net)
     path = program.save(output)
     typer.echo(f"{path}: {to} program {program.hash()[:12]}")

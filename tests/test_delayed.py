@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from lava_programs import ready
 
 from export import DelayedLinear, Edge, Input, Linear, MappingError, Network, NetworkError, Output, Spiking, Window
 from export.fit import fit
+from export.from_torch import from_torch
 from export.to_loihi import compile_loihi
 from export.to_onnx import OnnxProgram, to_onnx_scan, to_onnx_step
 from export.to_torch import to_torch
+from neuro.methods.qat import prepare
 from neuro.neuron import Law, Leaky, NoLeak
+from neuro.surrogate import ATan
 from sim import neurobench, numpy_engine
 from sim.edge import counts, native
 from sim.lava.client import Client
@@ -97,6 +101,7 @@ def test_an_impulse_on_the_chip(before: bool) -> None:
     np.testing.assert_array_equal(done.probes["s.u"] / (64 * program.scale["s"]), want)
 
 
+@pytest.mark.lava
 def test_lava_gives_the_same_spikes() -> None:
     """lava-nc's DelayDense, and windows as its own LIF populations."""
     ready()
@@ -138,6 +143,21 @@ def test_calibration_and_fit_know_windows() -> None:
     bits = fit(net).usage["synapse_words_per_core"][0]
     plain = {n: Linear(k.weight, k.bias) if isinstance(k, DelayedLinear) else k for n, k in net.nodes.items()}
     assert bits > fit(Network(plain, net.edges)).usage["synapse_words_per_core"][0]  # a delay is stored by synapse
+
+
+def test_training_on_the_chips_grid_takes_layers_of_delays() -> None:
+    """Weights of any size, put on the grid, run on the chip as in torch: nothing lost but the relays of windows."""
+    rng = np.random.default_rng(5)
+    net = chain(1, exact=True)
+    wild = {n: replace(k, weight=k.weight + rng.normal(0, 0.01, k.weight.shape).astype(np.float32))
+            for n, k in net.nodes.items() if isinstance(k, DelayedLinear)}  # fmt: skip
+    module = prepare(to_torch(net.with_nodes(**wild), surrogate=ATan()))
+    x = spikes_in(net)
+    on_grid = from_torch(module, (10,))
+    program = compile_loihi(on_grid)
+    assert [k for k in program.losses if "window" not in k.what] == []
+    done = engine.run(program, x, probes=probes(net))
+    same(done, truth(on_grid, x), on_grid)
 
 
 def test_trained_weights_come_back() -> None:
@@ -255,7 +275,7 @@ def test_what_the_chip_cannot_do_is_refused_with_the_way_out() -> None:
     with pytest.raises(MappingError, match=r"^n0: its bias passes a delay of 8; delay its input"):
         compile_loihi(net(Linear(np.eye(3), np.ones(3)), delayed(8), Spiking()))
     compile_loihi(net(delayed(8, bias=True), Spiking()))  # its own acts in every step
-    with pytest.raises(MappingError, match=r"^n0: the window is no plain end.*right behind a Spiking.*without horizon"):
+    with pytest.raises(MappingError, match=r"^n0: the window is no plain end.*right behind a Spiking.*--natural"):
         compile_loihi(net(Linear(np.eye(3)), Window(5), Spiking()))
     with pytest.raises(MappingError, match=r"^d: stops after 131072 steps, the chip's clock counts to 131071"):
         compile_loihi(net(Window(2**17), Linear(np.eye(3)), Spiking()))

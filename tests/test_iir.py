@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from iir_images import SHAPE, images, small_ann, with_statistics
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,7 +29,6 @@ from neuro.models.vgg import MNIST, VGG5, VGG9, VGG16, vgg, vgg_mnist
 from neuro.modules import HeldDropout, Integrating, LearnedSpiking, Stack, step, steps
 from neuro.neuron import Law, Leaky, NoLeak
 from neuro.train import last, predict
-from tests.iir_images import SHAPE, images, small_ann, with_statistics
 
 T = 4
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from iir_images import images, small_ann, with_statistics
 
 from neuro.data.folder import data_folder
 from neuro.data.mnist import FILE, mnist_10k, read
@@ -33,7 +34,6 @@ from neuro.methods.iir import (
 from neuro.methods.iir.report import write_beside
 from neuro.modules import Stack
 from neuro.train import evaluate, last, train
-from tests.iir_images import images, small_ann, with_statistics
 
 SETS = (images(160, 1), images(80, 2), images(80, 3))
 
@@ -93,7 +93,7 @@ def test_stages_begin_with_the_bits_of_the_one_before() -> None:
 
 def test_best_epoch_is_what_goes_on() -> None:
     """The kept parameters are those of the epoch that validates best, not the last one."""
-    wild = IIR((2, 1), Recipe(0.3, 4, 40, dropout=0.0))
+    wild = IIR((2, 1), Recipe(0.03, 6, 40, dropout=0.0))
     try:
         result = wild.run(with_statistics(small_ann()), *SETS)
     except ValueError as error:

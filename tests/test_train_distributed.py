@@ -24,21 +24,25 @@ from neuro.train import train
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def torchrun(folder: Path, count: int = 2, **settings: Any) -> subprocess.CompletedProcess[str]:
-    """The program under torchrun, on loopback."""
+def launched(count: int, command: list[str]) -> subprocess.CompletedProcess[str]:
+    """A Python program under torchrun, on loopback."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    folder.mkdir(exist_ok=True)
     where = ["--nnodes=1", f"--nproc-per-node={count}", "--master-addr=127.0.0.1", f"--master-port={port}"]
-    asked = ["weights", str(folder), json.dumps(settings)]
     return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *where, programs.__file__, *asked],
+        [sys.executable, "-m", "torch.distributed.run", *where, *command],
         env={**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
     )
+
+
+def torchrun(folder: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
+    """Two processes of the program."""
+    folder.mkdir(exist_ok=True)
+    return launched(2, [programs.__file__, "weights", str(folder), json.dumps(settings)])
 
 
 @pytest.mark.slow
@@ -119,3 +123,24 @@ def test_alone_unless_started_as_one_of_many(monkeypatch: pytest.MonkeyPatch) ->
     assert processes(None, cpu) is ALONE
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert processes(False, cpu) is ALONE
+
+
+@pytest.mark.slow
+def test_example_has_the_curve_of_one(tmp_path: Path) -> None:
+    alone, two = tmp_path / "alone", tmp_path / "two"
+    example = str(ROOT / "examples" / "ddp.py")
+    one = subprocess.run(
+        [sys.executable, example, str(alone), "2"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert one.returncode == 0, one.stderr
+    ran = launched(2, [example, str(two), "2"])
+    assert ran.returncode == 0, ran.stderr
+    a, b = (np.genfromtxt(folder / "ddp.csv", delimiter=",", names=True) for folder in (alone, two))
+    np.testing.assert_allclose(b["loss"], a["loss"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(b["test_accuracy"], a["test_accuracy"], rtol=0, atol=1e-6)
+    assert a["loss"][1] < a["loss"][0]
+    assert ran.stdout.count("2 process(es), epoch") == 2

@@ -253,7 +253,8 @@ class Recorder:
 def batch_size(network: Network, steps: int = 1) -> int:
     """Samples whose values over ``steps`` stay within :data:`BATCH_BYTES`, 1 to :data:`MAX_BATCH`."""
     values = 3 * sum(math.prod(s) for s in network.shapes().values())  # a value, a state before and after
-    return max(1, min(MAX_BATCH, BATCH_BYTES // (values * steps * itemsize(network))))
+    picked = sum(node.weight.size for _, node in network if isinstance(node, DelayedLinear))  # an input a synapse
+    return max(1, min(MAX_BATCH, BATCH_BYTES // ((values * steps + picked) * itemsize(network))))
 
 
 def _checked(network: Network, x: Array) -> Array:

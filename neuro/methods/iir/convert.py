@@ -76,12 +76,14 @@ def convert(
     calibration_steps: int | None = None,
     dropout: float | None = None,
     only: Collection[str] | None = None,
+    least: float | None = None,
 ) -> Stack:
     """A spiking copy of ``ann`` in evaluation mode: norms folded, ReLU exchanged, an accumulator at its end.
 
     ``images (N, ...)``: what thresholds are taken from (512 of the training set). ``steps``: T of the network, and of
     the calibration unless ``calibration_steps`` says another (the authors take 500; the first layer needs one).
     ``dropout``: None keeps the ANN's. ``only``: names of the populations to calibrate, others keep 0.4.
+    ``least``: below which no threshold falls, in training too, where a machine has none (our own; None: 0.001).
     Errors: ``ValueError`` naming the module that has no spiking counterpart, or a number out of range.
     """
     if steps < 1 or (calibration_steps is not None and calibration_steps < 1):
@@ -100,6 +102,8 @@ def convert(
     for module in out.modules():
         if isinstance(module, HeldDropout) and dropout is not None:
             module.p = dropout
+    for population in populations(out).values():
+        population.MIN_THRESHOLD = least or LearnedSpiking.MIN_THRESHOLD
     calibrate(out, images, steps=calibration_steps or steps, q=q, scale=scale, only=only)
     return out.eval()
 
@@ -137,7 +141,7 @@ def calibrate(
             value = max(percentile(current, q) for current in currents)
             if value < 0.0:
                 raise ValueError(f"{name}: {q:g} % of its current is below {value:g} < 0; raise q")
-            population.threshold.fill_(max((value or SILENT_THRESHOLD) * scale, LearnedSpiking.MIN_THRESHOLD))
+            population.threshold.fill_(max((value or SILENT_THRESHOLD) * scale, population.MIN_THRESHOLD))
         found[name] = float(population.threshold.detach())
     snn.train(training)
     return found

@@ -45,7 +45,7 @@ Parameters = dict[str, Tensor]
 class IIR:
     """``schedule``: T of the stages, the paper's (5, 4, 3, 2, 1) or the released script's (5, 3, 1).
 
-    ``recipe``: of each stage. ``q``, ``scale``, ``calibration_steps``: of :func:`~neuro.methods.iir.convert`.
+    ``recipe``: of each stage. ``q``, ``scale``, ``calibration_steps``, ``least``: of :func:`~.convert.convert`.
     Errors: ``ValueError`` for a schedule that does not fall.
     """
 
@@ -54,6 +54,7 @@ class IIR:
     q: float = 90.0
     scale: float = 1.0
     calibration_steps: int | None = None
+    least: float | None = None
 
     def __post_init__(self) -> None:
         falls = all(a > b for a, b in zip(self.schedule, self.schedule[1:], strict=False))
@@ -79,10 +80,10 @@ class IIR:
         same bits. Errors: ``ValueError`` for data, a checkpoint of another run, and a population that has died.
         """
         images = torch.as_tensor(data[0])[_some(len(data[0]), seed), 0]
-        calibrated = {"steps": self.calibration_steps, "q": self.q, "scale": self.scale}
+        calibrated = {"steps": self.calibration_steps, "q": self.q, "scale": self.scale, "least": self.least}
         start = convert(
             ann, images, steps=self.schedule[0], q=self.q, scale=self.scale,
-            calibration_steps=self.calibration_steps, dropout=self.recipe.dropout,
+            calibration_steps=self.calibration_steps, dropout=self.recipe.dropout, least=self.least,
         )  # fmt: skip
         converted = {t: _at(start, t, test) for t in dict.fromkeys((self.schedule[0], self.schedule[-1]))}
         thresholds = {n: float(p.threshold.detach()) for n, p in populations(start).items()}
