@@ -20,28 +20,24 @@ from typing import Any
 
 import numpy as np
 
+from export.delay_nodes import Delay, DelayedLinear, Window
+from export.node_checks import Float, Pair, Shape
 from export.nodes import (
     NODES,
     AvgPool2d,
     Conv1d,
     Conv2d,
-    Delay,
-    DelayedLinear,
     Flatten,
-    Float,
     Input,
     Integrator,
     Linear,
     Lined,
     Node,
     Output,
-    Pair,
     Scale,
-    Shape,
     Spiking,
     SumPool2d,
     Weighted,
-    Window,
     floats,
 )
 from export.package import Arrays, digest, read_package, write_package

@@ -7,24 +7,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from export.delay_nodes import Delay, DelayedLinear, Window
+from export.node_checks import Float, Pair, Shape, check_finite, check_weights, linear_shape, of_shape, windows
 from neuro.neuron import CHARGES, Array, Charge, Law, NoLeak, Rate, State, Tau
-
-Shape: TypeAlias = tuple[int, ...]
-Float: TypeAlias = npt.NDArray[np.floating[Any]]
-Int: TypeAlias = npt.NDArray[np.integer[Any]]
-Pair: TypeAlias = tuple[int, int]
-
-MAX_DELAY_STEPS = 2**16
-"""Longest delay of a node: its line holds so many steps of its input."""
-
-MAX_WINDOW_STEPS = 2**24
-"""Longest window: a counter in float32 is exact so far, and stays there."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +57,11 @@ class Linear:
 
     def out_shape(self, in_shape: Shape) -> Shape:
         """``(in,) -> (out,)``."""
-        if in_shape != (self.weight.shape[1],):
-            raise ValueError(f"takes ({self.weight.shape[1]},), got {in_shape}; is a Flatten missing before it?")
-        return (self.weight.shape[0],)
+        return linear_shape(self.weight, in_shape)
 
     def check(self) -> None:
         """Two-dimensional finite weight, matching bias."""
-        _check_weights(self.weight, self.bias, 2)
+        check_weights(self.weight, self.bias, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,12 +83,12 @@ class Conv2d:
             raise ValueError(f"takes ({channels}, h, w), got {in_shape}")
         return (
             self.weight.shape[0],
-            *_windows(in_shape[1:], self.weight.shape[2:], self.stride, self.padding, self.dilation),
+            *windows(in_shape[1:], self.weight.shape[2:], self.stride, self.padding, self.dilation),
         )
 
     def check(self) -> None:
         """Four-dimensional finite weight, matching bias, legal geometry."""
-        _check_weights(self.weight, self.bias, 4)
+        check_weights(self.weight, self.bias, 4)
         if self.groups < 1 or self.weight.shape[0] % self.groups:
             raise ValueError(f"groups {self.groups} does not divide {self.weight.shape[0]} output channels")
         if min(self.stride) < 1 or min(self.dilation) < 1 or min(self.padding) < 0:
@@ -130,7 +117,7 @@ class Conv1d:
 
     def check(self) -> None:
         """Three-dimensional finite weight, matching bias, legal geometry."""
-        _check_weights(self.weight, self.bias, 3)
+        check_weights(self.weight, self.bias, 3)
         self.conv2d().check()
 
     def conv2d(self) -> Conv2d:
@@ -153,7 +140,7 @@ class AvgPool2d:
         """``(c, h, w) -> (c, h', w')``."""
         if len(in_shape) != 3:
             raise ValueError(f"takes (c, h, w), got {in_shape}")
-        return (in_shape[0], *_windows(in_shape[1:], self.kernel, self.stride, self.padding, (1, 1)))
+        return (in_shape[0], *windows(in_shape[1:], self.kernel, self.stride, self.padding, (1, 1)))
 
     def check(self) -> None:
         """Legal geometry."""
@@ -210,114 +197,11 @@ class Scale:
 
     def out_shape(self, in_shape: Shape) -> Shape:
         """``in_shape``, which must be that of ``scale``."""
-        return _of_shape(in_shape, self.scale.shape)
+        return of_shape(in_shape, self.scale.shape)
 
     def check(self) -> None:
         """Finite factors."""
-        _check_finite("scale", self.scale)
-
-
-@dataclass(frozen=True, eq=False)
-class Delay:
-    """``y[t] = x[t - steps]``, elementwise, 0 before the first step: ``steps`` has the shape of the input.
-
-    State: the last :attr:`depth` inputs, oldest first.
-    """
-
-    steps: Int
-    kind: ClassVar[str] = "delay"
-
-    @cached_property
-    def depth(self) -> int:
-        """Longest delay."""
-        return int(self.steps.max())
-
-    @cached_property
-    def early(self) -> bool:
-        """Every element waits: the node speaks before it hears, so that a cycle may go through it."""
-        return bool(self.steps.min() > 0)
-
-    def out_shape(self, in_shape: Shape) -> Shape:
-        """``in_shape``, which must be that of ``steps``."""
-        return _of_shape(in_shape, self.steps.shape)
-
-    def check(self) -> None:
-        """Whole steps, 0 to :data:`MAX_DELAY_STEPS`."""
-        _check_delays("steps", self.steps)
-
-
-@dataclass(frozen=True, eq=False)
-class DelayedLinear:
-    """``y[t] = b + sum_i w_i x_i[t - d_i]`` for each output, x 0 before the first step; the bias acts in every step.
-
-    ``weight`` (out, in), ``delays`` (out, in) whole steps, ``bias`` (out,) or None. State: the last
-    :attr:`depth` inputs, oldest first.
-    """
-
-    weight: Float
-    delays: Int
-    bias: Float | None = None
-    kind: ClassVar[str] = "delayed_linear"
-
-    @cached_property
-    def depth(self) -> int:
-        """Longest delay of a synapse."""
-        return int(self.delays.max())
-
-    @cached_property
-    def early(self) -> bool:
-        """Every synapse waits: the node speaks before it hears, so that a cycle may go through it."""
-        return bool(self.delays.min() > 0)
-
-    @cached_property
-    def waits(self) -> list[int]:
-        """The delays that its synapses have, rising."""
-        return [int(d) for d in np.unique(self.delays)]
-
-    @cached_property
-    def sparse(self) -> Any:
-        """A scipy CSR matrix (out, waits * in): its synapses on the inputs of each of :attr:`waits`, side by side."""
-        from scipy import sparse
-
-        out, of = np.nonzero(self.weight)
-        column = np.searchsorted(self.waits, self.delays[out, of]) * self.weight.shape[1] + of
-        shape = (self.weight.shape[0], len(self.waits) * self.weight.shape[1])
-        return sparse.csr_array((self.weight[out, of], (out, column)), shape)
-
-    def masked(self, delay: int) -> Float:
-        """The weights of the synapses with that delay, others 0."""
-        return np.where(self.delays == delay, self.weight, self.weight.dtype.type(0))
-
-    def out_shape(self, in_shape: Shape) -> Shape:
-        """``(in,) -> (out,)``."""
-        return Linear(self.weight, self.bias).out_shape(in_shape)
-
-    def check(self) -> None:
-        """As Linear, and a delay of 0 to :data:`MAX_DELAY_STEPS` for each weight."""
-        _check_weights(self.weight, self.bias, 2)
-        _check_delays("delays", self.delays)
-        if self.delays.shape != self.weight.shape:
-            raise ValueError(f"delays must have the weight's shape {self.weight.shape}, got {self.delays.shape}")
-
-
-@dataclass(frozen=True)
-class Window:
-    """``y[t] = x[t]`` for ``t < stop``, then 0; shape as its input's. State: how many steps there have been.
-
-    The end that a layer of delays has in training (:class:`neuro.delays.Tail`), made part of the network.
-    """
-
-    stop: int
-    kind: ClassVar[str] = "window"
-
-    def out_shape(self, in_shape: Shape) -> Shape:
-        """``in_shape``."""
-        return in_shape
-
-    def check(self) -> None:
-        """1 to :data:`MAX_WINDOW_STEPS` steps."""
-        if isinstance(self.stop, bool) or not isinstance(self.stop, int) or not 1 <= self.stop <= MAX_WINDOW_STEPS:
-            raise ValueError(f"stop must be a whole number of steps in 1..{MAX_WINDOW_STEPS}, got {self.stop!r}")
+        check_finite("scale", self.scale)
 
 
 @dataclass(frozen=True)
@@ -394,50 +278,3 @@ def floats(node: Node) -> list[Float]:
     """The float arrays of a node: weight and bias, or scale."""
     values = (getattr(node, f.name) for f in fields(node))
     return [a for a in values if isinstance(a, np.ndarray) and np.issubdtype(a.dtype, np.floating)]
-
-
-def _windows(size: Shape, kernel: Shape, stride: Pair, padding: Pair, dilation: Pair) -> Shape:
-    out = tuple(
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
-    )
-    if min(out) < 1:
-        raise ValueError(f"a window of {kernel} does not fit into {size} with padding {padding}")
-    return out
-
-
-def _check_weights(weight: Float, bias: Float | None, ndim: int) -> None:
-    if weight.ndim != ndim or not weight.size:
-        raise ValueError(f"weight must have {ndim} non-empty axes, got shape {weight.shape}")
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"bias must have shape {weight.shape[:1]}, got {bias.shape}")
-    for name, a in (("weight", weight), ("bias", bias)):
-        if a is not None:
-            _check_finite(name, a)
-
-
-def _check_delays(name: str, steps: Int) -> None:
-    if not steps.size or not steps.ndim or not np.issubdtype(steps.dtype, np.integer):
-        raise ValueError(f"{name} must be a non-empty integer array, got {steps.dtype} {steps.shape}")
-    if steps.min() < 0 or steps.max() > MAX_DELAY_STEPS:
-        raise ValueError(
-            f"{name} must be in 0..{MAX_DELAY_STEPS}, got {steps.min()} to {steps.max()}; "
-            "take a larger dt_s, or shorten the delay"
-        )
-
-
-def _check_finite(name: str, a: Float) -> None:
-    if not np.issubdtype(a.dtype, np.floating):
-        raise ValueError(f"{name} must be float32 or float64, got {a.dtype}")
-    bad = np.argwhere(~np.isfinite(a))
-    if len(bad):
-        raise ValueError(
-            f"{name}{[int(i) for i in bad[0]]} is {a[tuple(bad[0])]} ({len(bad)} such values); "
-            "the training diverged: lower the learning rate or load an earlier checkpoint"
-        )
-
-
-def _of_shape(in_shape: Shape, own: Shape) -> Shape:
-    if in_shape != own:
-        raise ValueError(f"takes {own}, got {in_shape}")
-    return in_shape

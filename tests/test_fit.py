@@ -10,7 +10,7 @@ import pytest
 
 from export import AvgPool2d, CapacityError, Conv2d, Edge, Flatten, Input, Linear, Network, Output, Spiking
 from export.fit import fit
-from export.nodes import Delay
+from export.network import Delay
 from export.to_loihi import compile_loihi
 from neuro.neuron import Decay, Law
 from sim.cli import main
