@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
@@ -58,6 +59,8 @@ class Tent:
 
 
 Kernel: TypeAlias = Gauss | Tent
+MOST = 2**31
+"""Inputs of one call that 32 bits can number; more take torch's way."""
 
 
 def build(weight: Tensor, position: Tensor, spread: float, kernel: Kernel, taps: int) -> Tensor:
@@ -73,7 +76,7 @@ def delayed(
 ) -> Tensor:
     """``x (past + T, N, n_in) -> y (T, N, n_out)``: the equations above, the first ``past`` rows being the past."""
     x = x.to(weight.dtype)
-    if x.device.type == "cpu" and _native(weight.dtype) is not None:
+    if has_events(weight) and x.numel() < MOST:
         y: Tensor = _Delayed.apply(x, weight, position, spread, kernel, taps, past)
         return y
     return delayed_by_conv(x, weight, position, spread, kernel, taps, past)
@@ -186,7 +189,7 @@ class Lines:
 
 
 def has_events(x: Tensor) -> bool:
-    """Whether :class:`Lines` can run on ``x``: on a CPU with a compiler, in single or double precision."""
+    """Whether ``x`` can go by events: on a CPU with a compiler, in single or double precision."""
     return x.device.type == "cpu" and _native(x.dtype) is not None
 
 
@@ -215,7 +218,10 @@ def _longs(*values: int) -> list[ctypes.c_long]:
 
 @functools.cache
 def _native(dtype: torch.dtype) -> ctypes.CDLL | None:
-    """``delay_kernels.c`` for a dtype; None for others than float and double, and without a compiler."""
+    """``delay_kernels.c`` for a dtype; None for others than float and double, without a compiler, and where
+    ``SPIKEPORT_FUSED=0``."""
+    if os.environ.get("SPIKEPORT_FUSED", "1") == "0":
+        return None
     real = {torch.float32: "float", torch.float64: "double"}.get(dtype)
     if real is None:
         return None

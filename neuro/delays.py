@@ -106,7 +106,7 @@ class DelayLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
         self.spread: Tensor
         self.register_buffer("spread", torch.tensor(self.schedule(0, 1, self.reach), dtype=torch.float64))
-        self._lines: tuple[Any, Lines] | None = None
+        self._lines: tuple[tuple[Tensor, ...], Lines] | None = None
         self.reset_parameters()
 
     @property
@@ -182,12 +182,14 @@ class DelayLinear(nn.Module):
 
     def _current_lines(self) -> Lines:
         """Synapses sorted by delay, kept until weight or position changes."""
-        parts = self.weight, self.position
-        key = [(p.data_ptr(), p._version) for p in parts]
-        if self._lines is None or self._lines[0] != key:
-            delay = torch.from_numpy(self.delays())
-            self._lines = key, Lines.of(self.weight, delay, self.taps)
-        return self._lines[1]
+        held = self._lines
+        parts = self.weight.detach(), self.position.detach()
+        if held is None or not all(
+            a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(held[0], parts, strict=True)
+        ):
+            lines = Lines.of(self.weight, torch.from_numpy(self.delays()), self.taps)
+            self._lines = held = tuple(p.clone() for p in parts), lines
+        return held[1]
 
 
 class Tail(nn.Module):

@@ -190,6 +190,8 @@ def test_replay_sees_a_weight_that_changed() -> None:
         before = steps(layer, x)[0]
         layer.weight.mul_(2.0)
         torch.testing.assert_close(steps(layer, x)[0], 2.0 * before, rtol=1e-6, atol=1e-7)
+        layer.weight.data *= 2.0  # past the version counter
+        torch.testing.assert_close(steps(layer, x)[0], 4.0 * before, rtol=1e-6, atol=1e-7)
         layer.load_state_dict(DelayLinear(3, 4, 5).round_().state_dict())
         weight, delays = layer.discrete()
         truth = torch.from_numpy(by_loops(x.numpy(), weight, delays)).float()

@@ -1,6 +1,20 @@
 """Networks whose synapses learn their delays, and spoken digits with them.
 
-FIGURES
+Spoken digits (:mod:`neuro.data.fsdd`), 300 test recordings of the customary split, one thread, seeds 0, 1, 2; per cent
+right of the rounded network before fine-tuning, then of the rounded, fine-tuned one, which is the result:
+
+    120-128-10, tau 1.005    learned    97.0 97.0 97.0    97.3 97.3 96.0        with their bumps: 97.7 98.3 97.3
+                             fixed      91.0 91.0 92.7    92.0 92.3 94.0
+                             none       85.7 87.0 86.3    87.7 87.3 87.3
+    120-32-10, tau 2         learned    93.3 94.0 93.0    93.3 95.0 94.7        with their bumps: 94.3 94.7 94.3
+                             fixed      89.7 89.7 89.3    91.7 93.0 89.7
+                             none       89.7 90.3 87.3    89.7 92.7 88.7
+
+"fixed": delays drawn at random, rounded, never learned; the rest the same. With tau 1.005 learned delays are 4.1 points
+above them in the mean, seeds of either lie within 2.0. With tau 2, half of v kept, it is 2.9 points and every learned
+seed is above every fixed one, but the fixed ones lie 3.3 points apart (rounded without fine-tuning: 3.9 points, within
+1.0). The more neurons, the less learning their delays brings at tau 2: 97.3 to 96.3 for 128, seed 0. Settings were
+chosen with indices 5 to 9 of the training recordings, the test ones put aside.
 """
 
 from __future__ import annotations
@@ -17,7 +31,7 @@ from torch import nn
 
 from neuro.data.fsdd import fsdd, spoken
 from neuro.delays import Annealing, DelayLinear, Spread, Tail
-from neuro.methods.dcls import Learned, Recipe, learn
+from neuro.methods.dcls import Learned, Recipe, fix_delays, learn
 from neuro.modules import ChunkNorm1d, HeldDropout, Integrating, Spiking, Stack
 from neuro.neuron import Law, Tau
 from neuro.surrogate import ATan
@@ -84,12 +98,19 @@ def fsdd_stages(
     resume: bool = False,
     progress: Any = False,
     tau: float = 1.005,
+    taps: int = TAPS,
+    hidden: Sequence[int] = HIDDEN,
+    fixed: bool = False,
 ) -> tuple[Trained, Learned]:
-    """:func:`train_fsdd` with the accuracies of each stage."""
+    """:func:`train_fsdd` with the accuracies of each stage, and its controls.
+
+    ``fixed``: delays stay as drawn, rounded; ``taps`` 1: none.
+    """
     data = spoken(fsdd(), step_s=STEP_S)
     given, test = (data.train_x, data.train_y), (data.test_x, data.test_y)
     inputs = data.train_x.shape[2]
-    net = delay_net((inputs, *HIDDEN, 10), taps=TAPS, tau=tau, dropout=DROPOUT, seed=seed)
+    net: nn.Module = delay_net((inputs, *hidden, 10), taps=taps, tau=tau, dropout=DROPOUT, seed=seed)
+    net = fix_delays(net) if fixed else net
     recipe = RECIPE if epochs is None else replace(RECIPE, epochs=epochs)
     start = time.perf_counter()
     done = learn(net, given, recipe, test=test, seed=seed, checkpoint=checkpoint, resume=resume, progress=progress)
