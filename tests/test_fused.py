@@ -94,7 +94,7 @@ def test_equality_and_not_a_number() -> None:
         lambda: LearnedSpiking(Law(Leaky(0.8), 0.7, "subtract", fires=">"), detach_reset=False),
         lambda: LearnedSpiking(Law(Leaky(0.8), 0.7), Triangle(), detach_reset=False),
     ],
-    ids=str,
+    ids=["rate", "rate, rest", "learned", "learned, reset attached", "learned, to zero"],
 )
 def test_trained_leak_and_threshold(make: Callable[[], Spiking], detached: bool) -> None:
     found = []
