@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from export.package import write_npz, write_text
@@ -88,10 +89,15 @@ def _recipe(name: str, output: Path, epochs: int, seed: int | None, resume: bool
 
 def _write(name: str, done: Any, output: Path) -> Any:
     from export.from_torch import from_torch
+    from neuro.delays import horizon
 
-    network = from_torch(done.module, done.input_shape, dt_s=done.dt_s, name=name)
+    x, steps = done.x, done.x.shape[1]
+    late = horizon(done.module, steps) - steps  # steps that delays go on for, cut as in training
+    network = from_torch(done.module, done.input_shape, dt_s=done.dt_s, name=name, horizon=steps if late else None)
     network.save(output / "network.npz")
-    write_npz(output / "test.npz", {"x": done.x, "labels": done.labels})
+    if late:
+        x = np.concatenate([x, np.zeros((len(x), late, *x.shape[2:]), x.dtype)], axis=1)
+    write_npz(output / "test.npz", {"x": x, "labels": done.labels})
     typer.echo(
         f"{network}\ntest accuracy {done.accuracy:.4f}\nwrote {output / 'network.npz'} and {output / 'test.npz'}"
     )
