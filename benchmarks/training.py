@@ -2,8 +2,8 @@
 
 (a) conv 32-64-128, 3 x 3, BatchNorm, LIF, 2 x 2 mean pooling, then linear, on 32 x 32 x 3, batch 16: 10.3 M
 multiply-adds a sample and step. (b) fully connected 700-256-256-20, batch 64, 5 % of inputs spiking. Law and slope are
-those of SLTT (Meng et al. 2023): tau 1.1, no decay of the input, threshold 1, soft reset, triangle. Chunks of 2 steps in
-(a), of 16 in (b), so (b)'s memory is flat from T = 16 on.
+those of SLTT (Meng et al. 2023): tau 1.1, no decay of the input, threshold 1, soft reset, triangle. Chunks of 2
+steps in (a), of 16 in (b), so the memory of (b) is flat from T = 16 on.
 
 Each round times every way once, in turns; a ratio is taken within a round; median, least and most are over the rounds.
 Peak memory: rise of the resident peak of a fresh process over the loaded model and its input, each in its own process.

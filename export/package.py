@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from neuro.beside import write_beside
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -43,18 +43,7 @@ def digest(manifest: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) 
 def write_bytes(path: str | Path, data: bytes) -> Path:
     """Write ``data`` beside ``path`` and rename: a reader sees the old file or the new one, never half."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(fd, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_beside(path, lambda out: out.write(data))
     return path
 
 
@@ -156,9 +145,3 @@ def _broken(path: Path, error: Exception) -> PackageError:
     return PackageError(
         f"{path}: cannot be read ({error}); the file is truncated or no spikeport file, export it again"
     )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -10,16 +10,16 @@ epoch is seeded by ``(seed, epoch)`` and the learning rate is a function of wher
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from neuro.beside import write_beside
 
 CHECKPOINT = 2
 
@@ -36,22 +36,6 @@ class Within:
     loss: float = 0.0
     right: float = 0.0
     random: list[list[Tensor]] = field(default_factory=list)
-
-
-def write_beside(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let ``write`` fill a file beside ``path``, sync and rename it: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(fd, "wb") as out:
-            write(out)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
 
 
 def sweep(path: Path) -> None:
@@ -123,17 +107,3 @@ def set_random_state(state: list[Tensor], device: torch.device) -> None:
     torch.set_rng_state(state[0].cpu())
     if len(state) > 1 and device.type == "cuda":
         torch.cuda.set_rng_state(state[1].cpu(), device)
-
-
-def _sync_folder(folder: Path) -> None:
-    """The new name is on the disk too, where the system lets a folder be synced."""
-    try:
-        fd = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(fd)
-    except OSError:
-        pass
-    finally:
-        os.close(fd)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 
 from torch import Tensor
 
-from neuro.checkpoint import write_beside
+from neuro.beside import write_beside
 
 Report: TypeAlias = Callable[[int, int, float, float], None]
 """Told after each epoch: ``(epochs done, epochs, mean loss, training accuracy)``."""

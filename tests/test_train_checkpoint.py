@@ -23,7 +23,8 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import training_programs as programs
 
-from neuro.checkpoint import described, write_beside
+from neuro.beside import write_beside
+from neuro.checkpoint import described
 from neuro.methods.bptt import BPTT
 from neuro.metrics import COLUMNS, Csv, TensorBoard, Training
 from neuro.train import Scale, evaluate, softmax_total, train
@@ -101,7 +102,7 @@ def test_kills_at_any_moment_lose_nothing(tmp_path: Path) -> None:
 def test_kill_in_mid_write_leaves_the_old_file(tmp_path: Path) -> None:
     """A child writes 64 MB files over and over; wherever the kill falls, the file is one of those, whole."""
     code = (
-        "import sys; from pathlib import Path; from neuro.checkpoint import write_beside\n"
+        "import sys; from pathlib import Path; from neuro.beside import write_beside\n"
         "k = 0\n"
         "while True:\n"
         "    k = (k + 1) % 256\n"

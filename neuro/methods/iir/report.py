@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+
+from neuro.beside import write_beside
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ class IIRResult:
 
     def save(self, path: str | Path) -> Path:
         """Write JSON, beside and renamed."""
-        return write_beside(Path(path), json.dumps(self.to_dict(), indent=1).encode())
+        text = json.dumps(self.to_dict(), indent=1).encode()
+        write_beside(Path(path), lambda out: out.write(text))
+        return Path(path)
 
     def __str__(self) -> str:
         rows = [f"{'':<18}{'T':>3}{'epochs':>8}{'at load':>9}{'valid.':>9}{'test':>8}{'s':>7}  spikes a neuron"]
@@ -87,19 +89,3 @@ def _row(name: str, s: StageResult) -> str:
     shares = "".join(f"{100 * a:>{w}.2f}" for a, w in ((s.at_load, 9), (s.validation, 9), (s.test, 8)))
     rates = " ".join(f"{r:.3f}" for r in s.rates.values())
     return f"{name:<18}{s.steps:>3}{s.epochs:>8}{shares}{s.seconds:>7.0f}  {rates}"
-
-
-def write_beside(path: Path, data: bytes) -> Path:
-    """Write a file whole or not at all: beside it, flushed, renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(fd, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path

@@ -26,9 +26,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from neuro.beside import write_beside
 from neuro.methods.iir.convert import convert, populations, set_steps, spikes
 from neuro.methods.iir.recipe import SNN_CIFAR, DirectBPTT, Recipe, cross_entropy
-from neuro.methods.iir.report import IIRResult, StageResult, write_beside
+from neuro.methods.iir.report import IIRResult, StageResult
 from neuro.train import Data, evaluate, last, train
 
 DEAD = 1e-3
@@ -176,7 +177,7 @@ class _Stage:
         if _best(accuracy) == len(accuracy) - 1:
             buffer = io.BytesIO()
             torch.save(saved["model"], buffer)
-            write_beside(self._kept, buffer.getvalue())
+            write_beside(self._kept, lambda out: out.write(buffer.getvalue()))
 
 
 def _best(accuracy: list[float]) -> int:
