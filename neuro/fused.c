@@ -24,7 +24,7 @@ typedef struct {
     int64_t steps, rows, channels;      /* K, R, C */
     int64_t width, pool;                /* W of an image row and the window's side; pool 0: none */
     int64_t charge, subtract, strict;   /* fires: > (strict) or >= */
-    int64_t surrogate, attached, detached, threads;
+    int64_t surrogate, attached, normalised, threads;  /* normalised: the slope is over h / V - 1 */
     double tau, rest, current, threshold, v_reset;   /* tau: tau, rate or beta of the charge, voltage of DECAY */
     double a, b, k;                     /* canonical form */
     double alpha, gain, scale;          /* slope = gain f(over / scale; alpha) / scale */
@@ -248,7 +248,6 @@ static void F(trained)(int64_t n, const Core *c, const REAL *h, const REAL *v, c
                        const REAL *gx, double *to) {
     const REAL thr = (REAL)c->threshold, vr = (REAL)c->v_reset, rest = (REAL)c->rest, alpha = (REAL)c->alpha;
     const REAL gain = (REAL)(c->gain / c->scale), per = (REAL)(1 / c->scale), inv = (REAL)(1 / c->k);
-    const int normalised = c->scale != 1.0;
     double decay = 0, threshold = 0;
     for (int64_t j = 0; j < n; j++) {
         REAL gh = gx[j] * inv, over = h[j] - thr;
@@ -258,7 +257,7 @@ static void F(trained)(int64_t n, const Core *c, const REAL *h, const REAL *v, c
         else decay += (double)(gh * v[j]);
         REAL r = c->subtract ? -thr : vr - h[j];
         REAL g = (gs[j] + (gv && c->attached ? gv[j] * r : 0)) * gain * F(slope)(c->surrogate, over * per, alpha);
-        threshold -= (double)(normalised ? g * h[j] * per : g);
+        threshold -= (double)(c->normalised ? g * h[j] * per : g);
         if (gv && c->subtract && s) threshold -= (double)gv[j];
     }
     to[0] += decay;

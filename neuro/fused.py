@@ -16,7 +16,7 @@ import functools
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,6 @@ from neuro import native
 from neuro.neuron import Decay, Law, Leaky, NoLeak, Rate, State, Tau
 from neuro.surrogate import ATan, Normalised, Rectangular, Sigmoid, Surrogate, Triangle
 
-Floats: TypeAlias = Tensor
 SOURCE = Path(__file__).with_name("fused.c")
 FLAGS = ("-ffp-contract=off",)
 OPTIONAL = ("-fopenmp",)
@@ -40,7 +39,7 @@ SMALL = 1 << 14
 """Values below which a second thread costs more than it brings."""
 
 _INTS = ("steps", "rows", "channels", "width", "pool", "charge", "subtract", "strict", "surrogate", "attached",
-         "detached", "threads")  # fmt: skip
+         "normalised", "threads")  # fmt: skip
 _REALS = ("tau", "rest", "current", "threshold", "v_reset", "a", "b", "k", "alpha", "gain", "scale")
 
 
@@ -102,6 +101,7 @@ class _Plan:
     def core(self, steps: int, rows: int, channels: int, width: int = 0) -> Core:
         law, c, inner = self.law, self.law.charge, self.surrogate
         gain, scale = 1.0, 1.0
+        normalised = isinstance(inner, Normalised)
         if isinstance(inner, Normalised):
             gain, scale, inner = inner.gain, law.threshold, inner.inner
         kind, alpha = SURROGATES[type(inner)]
@@ -111,7 +111,7 @@ class _Plan:
         threads = torch.get_num_threads() if steps * rows * channels >= SMALL else 1
         return Core(
             steps, rows, channels, width, self.pool, _charge(law), law.reset == "subtract", law.fires == ">", kind,
-            self.attached, self.detached, threads, own, getattr(c, "rest", 0.0), getattr(c, "current", 0.0),
+            self.attached, normalised, threads, own, getattr(c, "rest", 0.0), getattr(c, "current", 0.0),
             law.threshold, law.v_reset, a, b, k, getattr(inner, alpha), gain, scale,
         )  # fmt: skip
 
@@ -186,9 +186,7 @@ class _Population(torch.autograd.Function):
         ctx.core, ctx.plan, ctx.own = core, plan, (of_charge is not None, threshold is not None)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(h, v if any(ctx.own) else None)
-        if plan.detached:
-            ctx.mark_non_differentiable(after, *([] if current is None else [current]))
-        return (s, after) if current is None else (s, after, current)
+        return s, *_left(ctx, plan, after, current)
 
     @staticmethod
     def backward(ctx: Any, gs: Tensor | None, *after: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -229,9 +227,7 @@ class _Normalised(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, h, mean, rstd, gamma)
         ctx.like, ctx.shape = s.stride(), s.shape
-        if plan.detached:
-            ctx.mark_non_differentiable(after, *([] if current is None else [current]))
-        return (s, after) if current is None else (s, after, current)
+        return s, *_left(ctx, plan, after, current)
 
     @staticmethod
     def backward(ctx: Any, gs: Tensor | None, *after: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -316,6 +312,14 @@ def _carried(plan: _Plan, like: Tensor, after: tuple[Tensor | None, ...]) -> tup
     given += [None] * (2 - len(given))
     v, i = (torch.zeros_like(like) if g is None else g for g in given)
     return v, i
+
+
+def _left(ctx: Any, plan: _Plan, v: Tensor, i: Tensor | None) -> tuple[Tensor, ...]:
+    """The last state, as outputs of a function: without a gradient where it is passed on without history."""
+    state = (v,) if i is None else (v, i)
+    if plan.detached:
+        ctx.mark_non_differentiable(*state)
+    return state
 
 
 def _wanted(ctx: Any, gv: Tensor | None, gi: Tensor | None) -> tuple[Tensor | None, Tensor | None]:

@@ -90,11 +90,12 @@ def test_equality_and_not_a_number() -> None:
     [
         lambda: ParametricSpiking(Law(Rate(0.3))),
         lambda: ParametricSpiking(Law(Rate(0.3, False, 0.1), v_reset=0.1), Triangle()),
+        lambda: LearnedSpiking(),  # threshold 1: where z = h / V - 1 and h - V are the same number
         lambda: LearnedSpiking(Law(Leaky(0.8), 0.7, "subtract", fires=">")),
         lambda: LearnedSpiking(Law(Leaky(0.8), 0.7, "subtract", fires=">"), detach_reset=False),
         lambda: LearnedSpiking(Law(Leaky(0.8), 0.7), Triangle(), detach_reset=False),
     ],
-    ids=["rate", "rate, rest", "learned", "learned, reset attached", "learned, to zero"],
+    ids=["rate", "rate, rest", "threshold 1", "learned", "learned, reset attached", "learned, to zero"],
 )
 def test_trained_leak_and_threshold(make: Callable[[], Spiking], detached: bool) -> None:
     found = []
