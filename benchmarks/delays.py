@@ -124,7 +124,7 @@ def net_ways() -> dict[str, Way]:
     def training(model: nn.Module) -> list[Tensor]:
         net.zero_grad()
         value = nn.functional.cross_entropy(softmax_total(steps(model, x)[0]), label)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return [p.grad for p in net.parameters() if p.grad is not None]
 
     def inference(model: nn.Module) -> Tensor:

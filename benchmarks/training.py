@@ -131,6 +131,11 @@ def their_step(net: nn.Module, online: bool, x: Tensor, y: Tensor) -> None:
 
 def way(name: str, T: int) -> Way:
     """``net/who``: one training step, gradients cleared before it."""
+    return model_and_way(name, T)[1]
+
+
+def model_and_way(name: str, T: int) -> tuple[nn.Module, Way]:
+    """The network of :func:`way` and its training step."""
     kind, who = name.split("/")
     x, y = data(kind, T)
     model: nn.Module = ours(kind) if who.startswith("our") else theirs(kind, who == "sj_sltt")
@@ -145,17 +150,16 @@ def way(name: str, T: int) -> Way:
         else:
             method(model, loss, x, y)
 
-    run.model = model  # type: ignore[attr-defined]
-    return run
+    return model, run
 
 
 def same_gradients(kind: str) -> float:
     """Largest difference of SLTT's gradients here and there, of the largest gradient."""
     found = []
     for who in ("our_sltt", "sj_sltt"):
-        run = way(f"{kind}/{who}", 4)
+        model, run = model_and_way(f"{kind}/{who}", 4)
         run()
-        found.append([p.grad for p in run.model.parameters()])  # type: ignore[attr-defined]
+        found.append([p.grad for p in model.parameters()])
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(*found, strict=True))
 
 

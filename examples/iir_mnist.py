@@ -55,7 +55,7 @@ def main(folder: Path = Path("out"), epochs: int = 2, seed: int = 0, samples: in
     result.save(folder / "iir.json")
     snn = convert(ann, data[0][:64, 0], steps=5)
     found = energies(snn, result, test[0][:, 0])
-    snn.load_state_dict(result.stages[-1].parameters)  # type: ignore[arg-type]
+    snn.load_state_dict(dict(result.stages[-1].parameters))
     set_steps(snn, 1)
     return found | machines(from_torch(one_step(snn), SHAPE, name="iir-mnist"), test, folder)
 
@@ -65,7 +65,7 @@ def energies(snn: Stack, result: IIRResult, images: Any) -> dict[str, Any]:
     network = from_torch(one_step(_at(snn, 1)), SHAPE)
     found: dict[str, Any] = {}
     for stage in (result.stages[0], result.stages[-1]):
-        snn.load_state_dict(stage.parameters)  # type: ignore[arg-type]
+        snn.load_state_dict(dict(stage.parameters))
         bill = spike_energy(network, spikes(snn, images, stage.steps), stage.steps)
         print(f"T = {stage.steps}\n{bill}")
         found[f"energy T={stage.steps}"] = [r._asdict() for r in bill.ratios]

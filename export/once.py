@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -52,9 +52,9 @@ def read_voltage(network: Network, name: str = "readout") -> Network:
     Errors: :class:`MappingError` where the output is no layer behind spikes.
     """
     _, layer = _last(network)
-    node = network.nodes[layer]
-    weight: Float = getattr(node, "weight")  # noqa: B009
-    bias = 0.0 if getattr(node, "bias", None) is None else np.abs(getattr(node, "bias"))  # noqa: B009
+    node: Any = network.nodes[layer]
+    weight: Float = node.weight
+    bias = 0.0 if node.bias is None else np.abs(node.bias)
     most = float((np.abs(weight).reshape(len(weight), -1).sum(axis=1) + bias).max())
     law = Law(NoLeak(), threshold=1.01 * most + 1e-6, reset="zero", fires=">")
     nodes = dict(network.nodes) | {name: Spiking(law)}

@@ -8,6 +8,7 @@ run that begins at any batch sees the same as one that came there by itself.
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -64,15 +65,16 @@ def _rng(seed: int, epoch: int) -> tuple[int, np.random.Generator]:
     return int(rng.integers(2**63)), rng
 
 
-class _Indexed:
+class _Indexed(ABC):
     """A source of which each sample can be asked for by its number."""
 
+    @abstractmethod
     def __len__(self) -> int:
-        raise NotImplementedError
+        """Samples."""
 
+    @abstractmethod
     def take(self, pick: Tensor) -> Batch:
         """The samples of these numbers, in this order."""
-        raise NotImplementedError
 
     def size(self, batch: int) -> tuple[int | None, int | None]:
         return len(self), -(-len(self) // batch)

@@ -187,10 +187,11 @@ def _chain_steps(modules: nn.Sequential, x: Tensor, state: ModuleState, detached
         x = _precise(row[k + 1], x) if k + 1 < len(row) and isinstance(row[k + 1], Spiking) else x
         taken = _run(row[k : k + 3], x)
         if taken:
-            norm, neurons, *pool = row[k : k + taken]
-            side = _side(pool[0].kernel_size) if pool else 0  # type: ignore[arg-type]
+            parts: Any = row[k : k + taken]
+            norm, neurons, *pool = parts
+            side = _side(pool[0].kernel_size) if pool else 0
             how: Any = {"detach_reset": neurons.detach_reset, "detached": detached, "pool": side}
-            x, now = fused.normalised(x, before[k + 1], norm, neurons.law, neurons.surrogate, **how)  # type: ignore[arg-type]
+            x, now = fused.normalised(x, before[k + 1], norm, neurons.law, neurons.surrogate, **how)
             after += [None, now, None][:taken]
         else:
             x, now = steps(row[k], x, before[k], detached=detached)

@@ -119,7 +119,7 @@ class SGDSaI(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # torch types it as two overloads
         """One step; ``closure`` computes loss and gradients again, as torch has it."""
         loss = None
         if closure is not None:

@@ -24,7 +24,7 @@ def cosine(epoch: int, epochs: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * epoch / epochs))
 
 
-def constant(epoch: int, epochs: int) -> float:  # noqa: ARG001
+def constant(epoch: int, epochs: int) -> float:  # noqa: ARG001 (a schedule takes both)
     """1."""
     return 1.0
 

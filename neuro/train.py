@@ -82,7 +82,7 @@ def train(
     test: Data | Any | None = None,
     target: float | None = None,
     valid: Data | Any | None = None,
-    stop: EarlyStop = EarlyStop(),  # noqa: B008
+    stop: EarlyStop = EarlyStop(),  # noqa: B008 (a frozen value)
     augment: Augment | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",

@@ -6,6 +6,7 @@ them is in :mod:`neuro.frames`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self, TypeVar
@@ -18,7 +19,7 @@ AnyEvents = TypeVar("AnyEvents", bound="Events")
 
 
 @dataclass(frozen=True, eq=False)
-class _Recorded:
+class _Recorded(ABC):
     """What both kinds share: labels, offsets, picking; ``_columns`` names what has one entry an event."""
 
     def __len__(self) -> int:
@@ -28,8 +29,9 @@ class _Recorded:
         return getattr(self, name)
 
     @property
+    @abstractmethod
     def _columns(self) -> tuple[str, ...]:
-        raise NotImplementedError
+        """Names of the columns with one entry an event."""
 
     def counts(self) -> npt.NDArray[np.int64]:
         """Events of each recording, ``(N,)``."""
